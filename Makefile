@@ -1,0 +1,78 @@
+# make serve   set up and start a POP on 127.0.0.1:8080 (make serve ARGS="--listen 0.0.0.0:80 --config edgecache.toml")
+# make test    set up, check and run the quick suite
+# make check   style, types and import contracts
+# make e2e     end-to-end tests against NVIDIA's Dynamo frontend and TensorRT-LLM mocker, in .venv-dynamo
+# make bench   replay real questions (make bench ARGS="--data questions.jsonl.gz --limit 2000")
+# make docs    write the generated pages anew
+# make clean   remove environments and caches (not data/)
+
+# A Python that is new enough: PYTHON if given, else python3, else a versioned one.
+NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	"$$each" $(NEW_ENOUGH) && { echo "$$each"; break; }; done)
+PIP_OPTIONS = --quiet --disable-pip-version-check
+BIN = .venv/bin
+# Stamps: what was installed, so that a second run has nothing to do.
+RUNTIME = .venv/.stamp-runtime
+DEV = .venv/.stamp-dev
+DYNAMO = .venv-dynamo/.stamp
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check e2e bench docs clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+serve: $(RUNTIME)
+	@exec $(BIN)/edgecache serve $(ARGS)
+
+test: check
+	$(BIN)/python -m pytest -m "not dynamo" $(ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+e2e: $(DEV) $(DYNAMO)
+	$(BIN)/python -m pytest -m dynamo tests/e2e $(ARGS)
+
+bench: $(RUNTIME)
+	@exec $(BIN)/edgecache bench replay $(ARGS)
+
+docs: $(RUNTIME)
+	$(BIN)/edgecache config docs > docs/config.md
+	$(BIN)/edgecache config schema > docs/edgecache.schema.json
+	$(BIN)/edgecache docs > docs/cli.md
+
+clean:
+	rm -rf .venv .venv-dynamo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find edgecache tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call venv,FOLDER): a virtual environment, or a word on what is missing.
+define venv
+@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+@$(PYTHON) $(NEW_ENOUGH) || { echo "$(PYTHON) is older than Python 3.11. Name a newer one: make PYTHON=/path/to/python3"; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+endef
+
+$(RUNTIME): requirements/torch.txt requirements/runtime.txt pyproject.toml
+	$(call venv,.venv)
+	@echo "Installing into .venv; the first time this takes a few minutes."
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -r requirements/torch.txt -c requirements/runtime.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -r requirements/runtime.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -r requirements/dev.txt -c requirements/runtime.txt
+	@touch $@
+
+$(DYNAMO): requirements/dynamo.txt
+	$(call venv,.venv-dynamo)
+	.venv-dynamo/bin/python -m pip install $(PIP_OPTIONS) --no-deps -r requirements/dynamo.txt
+	@touch $@

@@ -1,0 +1,66 @@
+"""What the tree's types cannot say: settings that are each valid but not together. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from edgecache.config import address
+from edgecache.config.tree import Auth, Config, Core
+
+Finding = tuple[str, str]
+"""A dotted key, and what is wrong with it."""
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Everything that makes `config` unusable."""
+    yield from _listeners(config)
+    yield from _auth(config.auth)
+    yield from _upstreams(config)
+    yield from _core(config.core)
+    if config.store.initial_map_bytes > config.store.max_bytes:
+        yield "store.initial_map_bytes", "is more than store.max_bytes"
+
+
+def _listeners(config: Config) -> Iterator[Finding]:
+    public = admin = None
+    try:
+        public = address.parse(config.server.listen)
+    except ValueError as error:
+        yield "server.listen", str(error)
+    try:
+        admin = address.parse(config.admin.listen)
+    except ValueError as error:
+        yield "admin.listen", str(error)
+    if admin and not admin.loopback and not config.admin.token:
+        yield "admin.listen", "reachable from other machines: set admin.token, or listen on 127.0.0.1"
+    if public and not public.loopback and config.auth.mode == "none" and not config.auth.anonymous:
+        yield "server.listen", "reachable from other machines without keys: set auth.mode, or auth.anonymous = true"
+    if public and public == admin and public.port:
+        yield "admin.listen", "is the same as server.listen"
+
+
+def _auth(auth: Auth) -> Iterator[Finding]:
+    if auth.mode == "keys" and not auth.tenant:
+        yield "auth.mode", 'is "keys" without any [[auth.tenant]]'
+    for tenant_id in _repeated(tenant.id for tenant in auth.tenant):
+        yield "auth.tenant", f"two tenants are named {tenant_id!r}"
+    if _repeated(key for tenant in auth.tenant for key in set(tenant.keys)):
+        yield "auth.tenant", "two tenants share a key"
+
+
+def _upstreams(config: Config) -> Iterator[Finding]:
+    for name in _repeated(upstream.name for upstream in config.upstream):
+        yield "upstream", f"two upstreams are named {name!r}"
+    for index, upstream in enumerate(config.upstream):
+        if upstream.url.rstrip("/").endswith("/v1"):
+            yield f"upstream[{index}].url", "leave out the /v1 at its end"
+
+
+def _core(core: Core) -> Iterator[Finding]:
+    for name in ("time_to_first_token", "inter_token_latency"):
+        mean, deviation = getattr(core, name), getattr(core, f"{name}_std_dev")
+        if deviation > 0.3 * mean:
+            yield f"core.{name}_std_dev", f"is more than 30 % of core.{name} ({deviation:g} of {mean:g})"
+
+
+def _repeated(values: Iterable[str]) -> list[str]:
+    return [value for value, count in Counter(values).items() if count > 1]

@@ -1,0 +1,210 @@
+"""The settings themselves, with meaning, unit, default and bounds of each. `docs/config.md` is checked against this."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(ge=0)]
+Bytes = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every section: immutable, unknown keys refused."""
+
+
+def _doc(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Server(Section, frozen=True):
+    """Where the POP listens and keeps its data."""
+
+    listen: Annotated[str, _doc("host:port of the public API")] = "127.0.0.1:8080"
+    data: Annotated[str, _doc("folder of the store and the index snapshot")] = "data"
+    pop: Annotated[str, _doc("name of this POP, as in `x-edgecache-pop`")] = "local"
+    drain_timeout: Annotated[Seconds, _doc("s that running requests get to finish after SIGTERM")] = 30.0
+    drain_delay: Annotated[Seconds, _doc("s between `/readyz` turning 503 and the listener closing")] = 0.0
+    server_timing: Annotated[bool, _doc("send `Server-Timing` by stage")] = True
+
+
+class Admin(Section, frozen=True):
+    """The admin API: its own listener, loopback by default."""
+
+    listen: Annotated[str, _doc("host:port of the admin API")] = "127.0.0.1:8081"
+    token: Annotated[str | None, _doc("bearer token that admin calls must carry; unset = none needed (secret)")] = None
+
+
+class Limits(Section, frozen=True):
+    """What one client may take."""
+
+    header_timeout: Annotated[Seconds, _doc("s to send the whole request head")] = 10.0
+    body_timeout: Annotated[Seconds, _doc("s to send the body, before `body_min_rate` is taken into account")] = 30.0
+    body_min_rate: Annotated[Bytes, _doc("bytes/s that extend `body_timeout` for large bodies")] = 1024
+    idle_timeout: Annotated[Seconds, _doc("s an idle keep-alive connection stays open")] = 75.0
+    write_timeout: Annotated[Seconds, _doc("s a client may leave response bytes unread")] = 30.0
+    max_body_bytes: Annotated[Bytes, _doc("largest request body")] = 10 * 1024 * 1024
+    max_header_bytes: Annotated[Bytes, _doc("largest header line and field")] = 65536
+    max_json_depth: Annotated[Count, _doc("deepest nesting of a request body")] = 64
+    max_messages: Annotated[Count, _doc("most messages in one conversation")] = 2048
+    max_connections: Annotated[Count, _doc("most open client connections")] = 10_000
+    max_inflight: Annotated[Count, _doc("most requests in progress; more are answered 503")] = 2048
+    allowed_hosts: Annotated[tuple[str, ...], _doc("names accepted in `Host`; empty = any well-formed one")] = ()
+
+
+class AuthTenant(Section, frozen=True):
+    """One tenant and its API keys."""
+
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$"), _doc("name of the tenant, part of every cache key")]
+    keys: Annotated[tuple[str, ...], _doc("API keys of the tenant (secret)")] = ()
+    models: Annotated[tuple[str, ...], _doc("models the tenant may use; empty = all")] = ()
+
+
+class Auth(Section, frozen=True):
+    """Who may use the public API."""
+
+    mode: Annotated[
+        Literal["none", "keys", "forward"],
+        _doc(
+            "`none`: one tenant, no key; `keys`: the keys of `[[auth.tenant]]`; `forward`: the client's own "
+            "Authorization goes upstream and separates tenants"
+        ),
+    ] = "none"
+    anonymous: Annotated[bool, _doc("let `none` also serve other machines than this one")] = False
+    tenant: Annotated[tuple[AuthTenant, ...], _doc("tenants and their keys, for `keys`")] = ()
+
+
+class Semantic(Section, frozen=True):
+    """The semantic tier: answers to other wordings of the same question."""
+
+    enabled: Annotated[bool, _doc("look up by meaning after the exact tier")] = True
+    threshold: Annotated[Ratio, _doc("least cosine similarity of a hit; a caller can only raise it")] = 0.95
+    neighbours: Annotated[int, Meta(ge=1, le=64), _doc("candidates judged per lookup")] = 8
+    max_turns: Annotated[Count, _doc("most user turns of a conversation that may hit by meaning")] = 4
+    tools: Annotated[bool, _doc("also for requests that offer tools")] = False
+    time_sensitive: Annotated[bool, _doc("also for questions about now, today, the latest, prices")] = False
+    max_prompt_tokens: Annotated[Count, _doc("prompts of this many tokens or more (estimated) only hit exactly")] = 8192
+
+
+class Cache(Section, frozen=True):
+    """What is cached and for how long."""
+
+    enabled: Annotated[bool, _doc("off = every request goes upstream")] = True
+    scope: Annotated[Literal["tenant", "end_user"], _doc("`end_user` adds `user` / `safety_identifier` to the key")] = (
+        "tenant"
+    )
+    pii: Annotated[
+        Literal["cache", "exact", "end_user", "bypass"],
+        _doc(
+            "questions that seem to hold personal data: cached like others, hit exactly only, kept apart by end user "
+            "(`user` / `safety_identifier`, without one bypassed), or bypassed"
+        ),
+    ] = "exact"
+    ttl: Annotated[Seconds, _doc("s an answer stays fresh; a caller can only shorten it")] = 86_400.0
+    ttl_jitter: Annotated[
+        Ratio, _doc("share of the TTL taken off at random, so that entries do not expire at once")
+    ] = 0.1
+    ttl_time_sensitive: Annotated[Seconds, _doc("TTL of answers to time-sensitive questions, s")] = 300.0
+    stale_if_error: Annotated[Seconds, _doc("s past expiry that an answer may serve while the upstream is down")] = (
+        3600.0
+    )
+    stale_while_revalidate: Annotated[Seconds, _doc("s past expiry that an answer may serve while renewed")] = 60.0
+    negative_ttl: Annotated[Seconds, _doc("s that an upstream's 400, 404, 413 or 422 answers the same request")] = 2.0
+    max_temperature: Annotated[float, Meta(ge=0, le=2), _doc("warmer requests are not cached unless asked")] = 0.3
+    omitted_temperature: Annotated[Literal["cache", "bypass"], _doc("what a request without temperature means")] = (
+        "cache"
+    )
+    tool_calls: Annotated[bool, _doc("store answers that call tools (exact tier only)")] = False
+    max_entry_bytes: Annotated[Bytes, _doc("largest answer that is stored")] = 1024 * 1024
+    max_stream_bytes: Annotated[Bytes, _doc("bytes of a stream kept for its copy; longer ones are not stored")] = (
+        16 * 1024 * 1024
+    )
+    coalesce: Annotated[bool, _doc("identical concurrent misses share one upstream request")] = True
+    semantic: Annotated[Semantic, _doc("the semantic tier")] = Semantic()
+
+
+class Store(Section, frozen=True):
+    """LMDB and the vector index."""
+
+    max_bytes: Annotated[Bytes, _doc("hard budget of the store file; entries are evicted to keep it")] = 4 * 1024**3
+    initial_map_bytes: Annotated[Bytes, _doc("first size of the LMDB map; grows up to `max_bytes`")] = 256 * 1024**2
+    sync: Annotated[bool, _doc("fsync each commit; off survives a crash of the process but not of the machine")] = True
+    snapshot_interval: Annotated[Seconds, _doc("s between snapshots of the vector index; 0 = only at stop")] = 300.0
+    sweep_interval: Annotated[Seconds, _doc("s between sweeps of expired and purged entries")] = 30.0
+    flat_max: Annotated[Count, _doc("vectors a scope keeps in the exact index before it takes sign codes")] = 4096
+    binary_ivf_min: Annotated[Count, _doc("vectors from which a scope's sign codes get inverted lists")] = 500_000
+
+
+class Embed(Section, frozen=True):
+    """The embedder of the semantic tier and of `/v1/embeddings`."""
+
+    model: Annotated[str, _doc("name in models/manifest.toml, or `hashing` (no torch, identical words only)")] = (
+        "all-MiniLM-L6-v2"
+    )
+    path: Annotated[str | None, _doc("local folder of the weights; unset = as the manifest says")] = None
+    device: Annotated[Literal["auto", "cpu", "cuda"], _doc("`auto`: CUDA where there is one")] = "auto"
+    deadline: Annotated[Seconds, _doc("s a request waits for its vector before it goes on as a miss")] = 0.05
+    queue: Annotated[Count, _doc("texts that may wait; more are misses at once")] = 512
+    max_batch_tokens: Annotated[Count, _doc("tokens, padding included, embedded in one forward pass")] = 8192
+    threads: Annotated[Count, _doc("torch threads of the CPU engine")] = 1
+
+
+class Upstream(Section, frozen=True):
+    """One cluster that answers misses."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$"), _doc("as in `x-edgecache-upstream`")]
+    url: Annotated[str, Meta(pattern=r"^https?://"), _doc("base URL without `/v1`")]
+    dialect: Annotated[Literal["openai", "trtllm", "dynamo", "vllm"], _doc("what the server understands")] = "openai"
+    models: Annotated[tuple[str, ...], _doc("models it serves; empty = asked from its `/v1/models`")] = ()
+    api_key: Annotated[str | None, _doc("bearer token for this upstream only (secret)")] = None
+    connect_timeout: Annotated[Seconds, _doc("s to connect")] = 2.0
+    first_byte_timeout: Annotated[Seconds, _doc("s to the first response byte")] = 60.0
+    idle_timeout: Annotated[Seconds, _doc("s between two response bytes")] = 30.0
+    keepalive: Annotated[Seconds, _doc("s an idle connection is kept; below the server's own (uvicorn: 5)")] = 4.0
+    max_response_bytes: Annotated[Bytes, _doc("largest answer read from it")] = 64 * 1024 * 1024
+
+
+class Core(Section, frozen=True):
+    """The embedded core, used when no upstream is configured: a scripted cluster. Names as in llm-d-inference-sim."""
+
+    dialect: Annotated[Literal["openai", "trtllm", "dynamo", "vllm"], _doc("whose wire habits it shows")] = "trtllm"
+    models: Annotated[tuple[str, ...], _doc("served model names")] = ("edge-test",)
+    time_to_first_token: Annotated[Seconds, _doc("s")] = 0.05
+    time_to_first_token_std_dev: Annotated[Seconds, _doc("s, at most 30 % of the mean")] = 0.0
+    inter_token_latency: Annotated[Seconds, _doc("s")] = 0.005
+    inter_token_latency_std_dev: Annotated[Seconds, _doc("s, at most 30 % of the mean")] = 0.0
+    max_num_seqs: Annotated[Count, _doc("requests generated at once; more wait in the queue")] = 64
+    max_waiting_queue_length: Annotated[Count, _doc("requests that may wait; more are refused (429, Dynamo 529)")] = (
+        1024
+    )
+    max_model_len: Annotated[Count, _doc("context window, tokens")] = 32768
+    failure_injection_rate: Annotated[Ratio, _doc("share of requests that fail")] = 0.0
+    failure_types: Annotated[
+        tuple[Literal["rate_limit", "server_error", "overloaded", "stall", "cut", "error_event", "null_body"], ...],
+        _doc("which failures are injected"),
+    ] = ("server_error",)
+    seed: Annotated[int, _doc("of delays, lengths and failures")] = 0
+
+
+class Log(Section, frozen=True):
+    """What is written to standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], _doc("least severity")] = "info"
+    access: Annotated[bool, _doc("one JSON line a request, without prompts")] = True
+
+
+class Config(Section, frozen=True):
+    """The whole tree."""
+
+    server: Server = Server()
+    admin: Admin = Admin()
+    limits: Limits = Limits()
+    auth: Auth = Auth()
+    cache: Cache = Cache()
+    store: Store = Store()
+    embed: Embed = Embed()
+    upstream: tuple[Upstream, ...] = ()
+    core: Core = Core()
+    log: Log = Log()

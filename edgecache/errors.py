@@ -1,0 +1,210 @@
+"""The error tree, with the HTTP status, OpenAI type and code of each.
+
+* EdgeCacheError
+  x ConfigError                  the daemon refuses to start (exit 78)
+  x ClientError                  the request is at fault; never retried
+    + BadRequest 400, Unauthorized 401, Forbidden 403, UnknownUrl 404, MethodNotAllowed 405, ModelNotFound 404,
+      NotFound 404, RequestTimeout 408, TooLarge 413, UnsupportedMedia 415, HeadersTooLarge 431
+  x ServerError                  this POP is at fault or too busy
+    + Overloaded 503, NotCached 504
+  x UpstreamError                the cluster behind the POP is at fault; retried only before the first response byte
+    + UpstreamUnreachable 502, UpstreamTimeout 504, UpstreamDied 502, NoUpstream 503
+  x CacheSideError               whatever fails on the cache side: counted, logged and treated as a miss
+    + EmbedError: EmbedTimeout, TextTooLong
+    + StoreError: StoreFull, StoreCorrupt, StoreReadOnly
+
+Foreign errors are translated at the border of the package that owns the dependency.
+"""
+
+from typing import ClassVar
+
+
+class EdgeCacheError(Exception):
+    """Base of everything this program raises on purpose."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.default_code
+        self.retry_after = retry_after
+
+
+class ConfigError(EdgeCacheError):
+    """The configuration is unusable; the message names file, line and key."""
+
+
+class ClientError(EdgeCacheError):
+    """The request is at fault."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class BadRequest(ClientError):
+    """Malformed or invalid body, header or parameter."""
+
+
+class Unauthorized(ClientError):
+    """No credential, or one that is not known."""
+
+    status = 401
+    type = "authentication_error"
+    default_code = "invalid_api_key"
+
+
+class Forbidden(ClientError):
+    """A known credential that may not do this."""
+
+    status = 403
+    type = "permission_error"
+
+
+class UnknownUrl(ClientError):
+    """No such endpoint."""
+
+    status = 404
+    default_code = "unknown_url"
+
+
+class MethodNotAllowed(ClientError):
+    """The endpoint exists, with other methods."""
+
+    status = 405
+    default_code = "method_not_allowed"
+
+
+class ModelNotFound(ClientError):
+    """No configured upstream serves the model."""
+
+    status = 404
+    default_code = "model_not_found"
+
+
+class NotFound(ClientError):
+    """A named thing (entry, response) does not exist."""
+
+    status = 404
+    default_code = "not_found"
+
+
+class RequestTimeout(ClientError):
+    """The client was too slow to send its request."""
+
+    status = 408
+    default_code = "request_timeout"
+
+
+class TooLarge(ClientError):
+    """The body is over the limit."""
+
+    status = 413
+    default_code = "request_too_large"
+
+
+class UnsupportedMedia(ClientError):
+    """The body is not JSON, or its encoding is not supported."""
+
+    status = 415
+    default_code = "unsupported_media_type"
+
+
+class HeadersTooLarge(ClientError):
+    """The header section is over the limit."""
+
+    status = 431
+    default_code = "headers_too_large"
+
+
+class ServerError(EdgeCacheError):
+    """This POP is at fault or too busy."""
+
+
+class Overloaded(ServerError):
+    """A limit on concurrent work is reached, or the POP is draining."""
+
+    status = 503
+    default_code = "overloaded"
+
+
+class NotCached(ServerError):
+    """`only-if-cached` was asked for and no stored answer fits (RFC 9111, section 5.2.1.7)."""
+
+    status = 504
+    type = "invalid_request_error"
+    default_code = "not_cached"
+
+
+class UpstreamError(EdgeCacheError):
+    """The cluster behind this POP is at fault."""
+
+    status = 502
+    type = "server_error"
+    default_code = "upstream_error"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, or it ended before the first response byte."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The response head or the next byte took too long."""
+
+    status = 504
+    default_code = "upstream_timeout"
+
+
+class UpstreamDied(UpstreamError):
+    """The answer broke off after its first byte: the client gets an error event and an aborted transport.
+
+    `reported` is True when the upstream's own error event has already been passed on.
+    """
+
+    def __init__(self, message: str, *, reported: bool = False) -> None:
+        super().__init__(message)
+        self.reported = reported
+
+
+class NoUpstream(UpstreamError):
+    """No upstream is configured or usable for this request."""
+
+    status = 503
+    default_code = "no_upstream"
+
+
+class CacheSideError(EdgeCacheError):
+    """Something on the cache side failed; the request goes on as a miss."""
+
+
+class EmbedError(CacheSideError):
+    """The embedder is gone or refused the text."""
+
+
+class EmbedTimeout(EmbedError):
+    """No vector within the deadline, or the queue is full."""
+
+
+class TextTooLong(EmbedError):
+    """The text is longer than the embedder's window: it may hit exactly, never on a prefix."""
+
+
+class StoreError(CacheSideError):
+    """The store could not read or write."""
+
+
+class StoreFull(StoreError):
+    """The map or the disk is full; the answer is not stored."""
+
+
+class StoreCorrupt(StoreError):
+    """A record failed its checksum or has an unknown schema version."""
+
+
+class StoreReadOnly(StoreError):
+    """The store was opened read-only."""

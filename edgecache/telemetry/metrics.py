@@ -1,0 +1,88 @@
+"""Every metric, declared once. `docs/metrics.md` is checked against this module.
+
+Parts take a `Metrics` and use its attributes. Label values come from small closed sets (endpoints, stages, configured
+models and upstreams), so that cardinality is bounded whatever clients send.
+"""
+
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+from edgecache import __version__
+
+_LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+_STAGE = (0.00001, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 10, 60)
+_SIMILARITY = tuple(round(0.5 + 0.025 * i, 3) for i in range(21))
+
+
+class Metrics:
+    """The metrics of one daemon, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            self.registry.register(collector)
+        self._requests()
+        self._cache()
+        self._engines()
+        self._process()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter("edgecache_" + name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge("edgecache_" + name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram("edgecache_" + name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _requests(self) -> None:
+        self.requests = self._counter("requests", "Requests answered.", "endpoint", "model", "code", "cache")
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "From the whole request head to the last byte.", _LATENCY, "endpoint", "cache"
+        )
+        self.ttft = self._histogram("ttft_seconds", "To the first byte of the answer.", _LATENCY, "endpoint", "cache")
+        self.stage_duration = self._histogram("stage_duration_seconds", "Time by stage.", _STAGE, "stage")
+        self.slow_clients = self._counter("slow_clients_reaped", "Connections closed for slowness.", "phase")
+        self.connections = self._gauge("connections", "Open client connections.")
+        self.connections_refused = self._counter("connections_refused", "Connections closed: too many.")
+        self.inflight = self._gauge("inflight_requests", "Requests in progress.")
+
+    def _cache(self) -> None:
+        self.lookups = self._counter("cache_lookups", "Cache lookups by result and reason.", "result", "reason")
+        self.similarity = self._histogram("cache_similarity", "Similarity of the nearest candidate.", _SIMILARITY)
+        self.entries = self._gauge("cache_entries", "Answers stored.")
+        self.bytes = self._gauge("cache_bytes", "Bytes in use by the store.")
+        self.evictions = self._counter("cache_evictions", "Entries removed.", "reason")
+        self.fills = self._counter("cache_fills", "Answers offered to the store, by result.", "result")
+        self.tokens_saved = self._counter("tokens_saved", "Tokens that hits did not generate.", "type")
+        self.collapsed = self._counter("collapsed_requests", "Requests that shared another's upstream answer.")
+
+    def _engines(self) -> None:
+        self.cache_side_errors = self._counter("cache_side_errors", "Failures treated as a miss.", "step")
+        self.map_used = self._gauge("lmdb_map_used_ratio", "Share of the LMDB map in use.")
+        self.index_vectors = self._gauge("index_vectors", "Vectors in the index.")
+        self.index_drift = self._gauge("index_drift", "Vectors stored minus vectors indexed; must be 0 when idle.")
+        self.embed_batch = self._histogram("embed_batch_size", "Texts per forward pass.", (1, 2, 4, 8, 16, 32, 64, 128))
+        self.embed_queue = self._gauge("embed_queue", "Texts waiting for a vector.")
+        self.upstream_requests = self._counter("upstream_requests", "Requests sent upstream.", "cluster", "code")
+        self.upstream_inflight = self._gauge("upstream_inflight", "Upstream requests in progress.", "cluster")
+
+    def _process(self) -> None:
+        self.loop_lag = self._histogram("event_loop_lag_seconds", "How late a timer of the event loop fired.", _STAGE)
+        self.reloads = self._counter("config_reloads", "Configuration reloads.", "result")
+        self.config_info = self._gauge("config_info", "Digest of the configuration in force.", "hash")
+        self.log_dropped = self._counter("log_lines_dropped", "Access-log lines dropped because the writer lagged.")
+        self.build_info = self._gauge("build_info", "Version of this program.", "version")
+        self.build_info.labels(__version__).set(1)
+
+    def render(self) -> bytes:
+        """The exposition text of all metrics."""
+        return generate_latest(self.registry)

@@ -1,0 +1,215 @@
+"""The nouns that cross package borders. No behaviour beyond what their fields imply, no I/O.
+
+Those made for every request are msgspec structs: a frozen dataclass of ten fields takes ten times as long to make.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Endpoint(StrEnum):
+    """An OpenAI endpoint family; part of every cache key."""
+
+    CHAT = "chat.completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+
+    @property
+    def path(self) -> str:
+        """The path of the endpoint on any OpenAI-compatible server."""
+        return "/v1/" + self.value.replace(".", "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who a request belongs to. Entries of one tenant are never visible to another."""
+
+    id: str
+    authorization: str | None = field(default=None, repr=False)
+    """The client's own credential, kept only when `auth.mode = "forward"` sends it upstream."""
+
+
+class Mode(StrEnum):
+    """`EdgeCache-Mode`: how much of the cache a request wants."""
+
+    DEFAULT = "default"
+    CACHE = "cache"
+    """Opt in to the exact tier for requests that sample too warmly to be cached by default."""
+    BYPASS = "bypass"
+    REFRESH = "refresh"
+    READONLY = "readonly"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What the client's headers say about caching (`Cache-Control` of RFC 9111 and the `EdgeCache-*` headers).
+
+    Ages and lifetimes are in seconds. `max_stale` is `inf` when the directive carries no value. `immutable` (the word
+    of RFC 8246) promises that what the request refers to by URL does not change.
+    """
+
+    mode: Mode = Mode.DEFAULT
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    immutable: bool = False
+    max_age: float | None = None
+    min_fresh: float | None = None
+    max_stale: float | None = None
+    ttl: float | None = None
+    threshold: float | None = None
+    namespace: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One validated request of a client, ready to be keyed, looked up and dispatched.
+
+    `body` is the decoded JSON object, `raw` the bytes it came from, `headers` the few request headers that may travel
+    upstream (`traceparent`, session affinity), in lower case.
+    """
+
+    request_id: str
+    tenant: Tenant
+    endpoint: Endpoint
+    model: str
+    body: Mapping[str, Any]
+    raw: bytes
+    stream: bool = False
+    include_usage: bool = False
+    controls: Controls = Controls()
+    headers: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """Where an answer may be found. Only `cache.key` makes one.
+
+    `scope` (16 bytes) covers all that may change the answer except the last user turn, tenant first; `digest`
+    (32 bytes) covers the scope and that turn. `text` is the last user turn where it may be compared by meaning, None
+    where only an identical request may hit. `max_tokens` is outside both hashes: see `cache.policy.usable`.
+    """
+
+    tenant: str
+    namespace: str
+    model: str
+    scope: bytes
+    digest: bytes
+    text: str | None
+    max_tokens: int | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A stored answer: the canonical OpenAI object as bytes and what is needed to judge it. `id` 0 = not yet stored.
+
+    `created` and `expires` are Unix seconds. `finish_reason` is the one shared by all choices.
+    """
+
+    tenant: str
+    namespace: str
+    model: str
+    scope: bytes
+    digest: bytes
+    text: str | None
+    endpoint: Endpoint
+    body: bytes
+    created: float
+    expires: float
+    finish_reason: str = "stop"
+    max_tokens: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    tags: tuple[str, ...] = ()
+    upstream: str = ""
+    id: int = 0
+    soft_purged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One result of a vector search: which entry, and its cosine similarity to the query."""
+
+    entry_id: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A stored question that may have the same answer, as the hit decision sees it."""
+
+    entry_id: int
+    similarity: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardWord:
+    """What one guard said of one candidate: its name, whether it lets the candidate pass, and why."""
+
+    guard: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The hit decision: the accepted candidate or None, the rule that decided, and each guard's word on it."""
+
+    accepted: Candidate | None
+    rule: str
+    reason: str
+    words: tuple[tuple[Candidate, tuple[GuardWord, ...]], ...] = ()
+
+
+class CacheStatus(StrEnum):
+    """`x-edgecache-status` of a response."""
+
+    HIT = "HIT"
+    SEMANTIC_HIT = "SEMANTIC_HIT"
+    MISS = "MISS"
+    BYPASS = "BYPASS"
+    STALE = "STALE"
+    REFRESH = "REFRESH"
+
+
+@dataclass(slots=True)
+class CacheInfo:
+    """How the cache handled a request, in the terms of RFC 9211 (`fwd`, `detail`, `ttl`, `collapsed`).
+
+    `age` and `ttl` are whole seconds, `ttl` negative once stale.
+    """
+
+    status: CacheStatus
+    fwd: str | None = None
+    detail: str | None = None
+    entry_id: int | None = None
+    similarity: float | None = None
+    age: int | None = None
+    ttl: int | None = None
+    collapsed: bool = False
+    fwd_status: int | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes back to the client: either `body` or, for a stream, `chunks`.
+
+    `chunks` yields server-sent-event bytes; it raises `errors.UpstreamDied` when the upstream ended badly, after which
+    the transport must be aborted. Whoever takes a Reply with `chunks` must `aclose()` them, also when the client left.
+    """
+
+    status: int
+    cache: CacheInfo
+    content_type: str = "application/json"
+    body: bytes = b""
+    chunks: AsyncIterator[bytes] | None = None
+    upstream: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
