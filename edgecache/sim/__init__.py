@@ -1,0 +1,1 @@
+"""The embedded core: a scripted OpenAI-compatible cluster, and what else simulates the world around a POP."""
