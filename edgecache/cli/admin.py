@@ -1,0 +1,86 @@
+"""The admin API as commands use it: JSON requests to one POP, errors as `EdgeCacheError`."""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from edgecache.cli.settings import read
+from edgecache.config import address
+from edgecache.errors import ConfigError, EdgeCacheError
+
+AdminAddress = Annotated[
+    str | None, typer.Option("--admin", metavar="HOST:PORT", help="Admin address of the POP; default: admin.listen.")
+]
+Token = Annotated[str | None, typer.Option(metavar="TOKEN", help="Admin token; default: admin.token.")]
+
+
+class Admin:
+    """The admin API of one POP."""
+
+    def __init__(self, place: address.Address, token: str | None, *, timeout: float = 60.0) -> None:
+        self._place = place
+        self._headers = {"content-type": "application/json"}
+        self._timeout = timeout
+        if token is not None:
+            self._headers["authorization"] = f"Bearer {token}"
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """The JSON answer to `GET path`."""
+        with self.open("GET", path + (f"?{urlencode(query)}" if query else "")) as response:
+            return json.load(response)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON answer to `POST path` with `body` as JSON, or as it is if it is bytes."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with self.open("POST", path, raw) as response:
+            return json.load(response)
+
+    @contextmanager
+    def open(
+        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request while the block runs; an iterator as body is sent in chunks.
+
+        Raises:
+            EdgeCacheError: nobody answers there, or the answer is an error.
+        """
+        connection = http.client.HTTPConnection(
+            self._place.host or "127.0.0.1", self._place.port, timeout=self._timeout
+        )
+        try:
+            connection.request(method, path, body, self._headers)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise EdgeCacheError(f"{path}: {_message(response)}")
+            yield response
+        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+            where = f"{self._place.host or '127.0.0.1'}:{self._place.port}"
+            raise EdgeCacheError(f"no answer from the admin API on {where}: {error}") from error
+        finally:
+            connection.close()
+
+
+def _message(response: http.client.HTTPResponse) -> str:
+    """What went wrong: the `detail` of a problem document (RFC 9457), else the status line."""
+    raw = response.read()
+    try:
+        return str(json.loads(raw)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status} {response.reason}"
+
+
+def connect(config: Path | None, place: str | None, token: str | None) -> Admin:
+    """The admin API at `place` with `token`, where the configuration does not say otherwise."""
+    settings = read(config).config.admin
+    try:
+        found = address.parse(place or settings.listen)
+    except ValueError as error:
+        raise ConfigError(f"command line: --admin: {error}") from error
+    everywhere = found.host in {"0.0.0.0", "::"}
+    return Admin(address.Address("", found.port) if everywhere else found, token or settings.token)

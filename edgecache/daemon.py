@@ -1,0 +1,361 @@
+"""The composition root: builds every part of a POP, starts them in order, stops them in reverse.
+
+A POP that cannot open its store or load its embedder still serves: without a cache, or without the semantic tier.
+`/readyz?verbose` names what is missing.
+"""
+
+import asyncio
+import logging
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgecache.cache.evict import Sweeper
+from edgecache.cache.semantic import SemanticTier
+from edgecache.clock import Clock, SystemClock
+from edgecache.config import Cache, Config, Upstream, address
+from edgecache.config import reload as restart
+from edgecache.config.load import Loaded
+from edgecache.embed import open_embedder
+from edgecache.embed.base import Embedder
+from edgecache.embed.batcher import Batcher
+from edgecache.embed.hashing import HashingEmbedder
+from edgecache.errors import ConfigError, StoreError
+from edgecache.http.app import Listener, admin_listener, drain, public_listener
+from edgecache.http.auth import Authenticator
+from edgecache.http.services import Check, Services
+from edgecache.pipeline.coalesce import Flights
+from edgecache.pipeline.explain import Explainer
+from edgecache.pipeline.fallback import Fallback
+from edgecache.pipeline.fetch import Fetcher
+from edgecache.pipeline.fill import Filler
+from edgecache.pipeline.guard import CacheSide
+from edgecache.pipeline.lookup import Lookup
+from edgecache.pipeline.plan import Planner
+from edgecache.pipeline.replay import Replay
+from edgecache.pipeline.serve import Pipeline
+from edgecache.router.dispatch import Dispatcher
+from edgecache.router.pool import Pool
+from edgecache.store.entries import EntryStore
+from edgecache.store.vectors import VectorIndex
+from edgecache.tasks import Tasks
+from edgecache.telemetry import log as logs
+from edgecache.telemetry.log import AccessLog
+from edgecache.telemetry.metrics import Metrics
+from edgecache.upstream.client import UpstreamClient
+
+log = logging.getLogger(__name__)
+
+_LAG_INTERVAL = 0.5
+"""Seconds between two looks at how late the event loop is."""
+_STATS_INTERVAL = 5.0
+"""Seconds between two readings of the store's size."""
+
+Reload = Callable[[], Loaded]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What an operator wants to see at the start."""
+
+    url: str
+    admin_url: str
+    data: str
+    embedder: str
+    device: str
+    precision: str
+    upstreams: tuple[Upstream, ...]
+    core_url: str | None
+    cache: str
+    """Empty, or why this POP runs without a cache."""
+
+
+class Daemon:
+    """One POP: after `start`, `url` and `admin_url` answer, until `stop`."""
+
+    def __init__(
+        self, loaded: Loaded, *, reload: Reload | None = None, core_url: str | None = None, clock: Clock | None = None
+    ) -> None:
+        """`reload` reads the configuration again (default: the same one); `core_url` is the embedded core's."""
+        self.config = loaded.config
+        self.clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.tasks = Tasks()
+        self.flights = Flights(self.tasks)
+        self.url = self.admin_url = ""
+        self.no_cache = ""
+        self._core_url = core_url
+        self._digest = loaded.digest
+        self._reload = reload or (lambda: loaded)
+        self._exit = AsyncExitStack()
+        self._rng = random.Random()  # noqa: S311 - jitter, not secrets
+
+    # ------------------------------------------------------------------------------------------ start and stop
+    async def run(self, ready: Callable[[Summary], None]) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reloads."""
+        loop, stop, now = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def on_stop() -> None:
+            (now if stop.is_set() else stop).set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(self._on_hangup(), name="reload"))
+        await self.start()
+        try:
+            ready(self.summary())
+            await stop.wait()
+            draining = self.tasks.spawn(self.drain(), name="drain")
+            impatient = self.tasks.spawn(now.wait(), name="second-signal")
+            await asyncio.wait((draining, impatient), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Build everything and begin to serve. Raises ConfigError (weights missing or altered, address taken)."""
+        try:
+            await self._engines()
+            self._parts()
+            self.admin_url = await self._listen(admin_listener(self.services), self.config.admin.listen)
+            if self.config.cache.semantic.enabled:  # else the vectors in the store are another embedder's: leave them
+                await self.semantic.start()
+                self._exit.push_async_callback(self._save_snapshot)
+            self.public = public_listener(self.services)
+            self.url = await self._listen(self.public, self.config.server.listen)
+            self.tasks.spawn(self._sweeper.run(), name="sweeper")
+            self.tasks.spawn(self._watch_loop(), name="loop-lag")
+            self.tasks.spawn(self._watch_store(), name="store-stats")
+            self._exit.push_async_callback(self.tasks.close)
+            self.services.readiness.started = True
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def drain(self) -> None:
+        """Stop taking requests and let those in progress finish, at most `server.drain_timeout` seconds."""
+        log.info("draining")
+        await drain(self.services, self.public)
+
+    async def stop(self) -> None:
+        """Stop everything, in reverse order of starting; fills in progress are finished first."""
+        await self._exit.aclose()
+
+    # ------------------------------------------------------------------------------------------ building
+    async def _engines(self) -> None:
+        """The parts with threads and files."""
+        config = self.config
+        self.store = self._open_store(Path(config.server.data))
+        self._exit.callback(self.store.close)
+        embedder = await asyncio.to_thread(self._open_embedder)
+        self.embedder = Batcher(embedder, config.embed, self.metrics, self.clock)
+        self._exit.callback(self.embedder.close)
+        self.embedder.start()
+        self.index = VectorIndex(config.store, dimension=embedder.dimension, rng=self._rng)
+        self._exit.callback(self.index.close)
+        snapshot = Path(config.server.data) / "index.snapshot"
+        self.semantic = SemanticTier(self.store, self.index, embedder=embedder.fingerprint, path=snapshot)
+        self._sweeper = Sweeper(
+            self.store,
+            self.semantic if config.cache.semantic.enabled else None,
+            self.clock,
+            config.store,
+            grace=config.cache.stale_if_error,
+            metrics=self.metrics,
+        )
+
+    def _open_store(self, folder: Path) -> EntryStore:
+        """The store, or where it cannot be had an empty one in a temporary folder that nothing is ever written to."""
+        settings = self.config.store
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return EntryStore(folder / "store", settings, clock=self.clock, metrics=self.metrics)
+        except (StoreError, OSError) as error:
+            self.no_cache = str(error)
+            log.error("serving without a cache: %s", error)  # noqa: TRY400 - the message says it all
+        scratch = tempfile.TemporaryDirectory(prefix="edgecache-")
+        self._exit.callback(scratch.cleanup)
+        return EntryStore(Path(scratch.name), settings, clock=self.clock, metrics=self.metrics)
+
+    def _open_embedder(self) -> Embedder:
+        if not self.config.cache.semantic.enabled:
+            return HashingEmbedder()  # never asked; the model stays out of memory
+        return open_embedder(self.config.embed)
+
+    def _parts(self) -> None:
+        """Everything that is only objects."""
+        cache_side = CacheSide(clock=self.clock, metrics=self.metrics)
+        clock, metrics = self.clock, self.metrics
+        self.pool = Pool(self._clients(self.config), clock=clock)
+        self._exit.push_async_callback(self._close_clients)
+        dispatcher = Dispatcher(self.pool)
+        self.lookup = lookup = Lookup(self.store, self.semantic, self.embedder, clock=clock, metrics=metrics)
+        filler = Filler(self.semantic, self.embedder, cache_side, clock=clock, metrics=metrics, rng=self._rng)
+        replay = Replay()
+        planner = Planner(embedder=self.embedder.embedder.fingerprint)
+        self.pipeline = Pipeline(
+            planner,
+            lookup,
+            Fetcher(dispatcher, self.flights, filler, replay, metrics=metrics),
+            Fallback(replay, clock=clock, metrics=metrics),
+            replay,
+            cache_side,
+            self.tasks,
+            settings=self._cache_settings(self.config),
+            clock=clock,
+            metrics=metrics,
+        )
+        self._explainer = Explainer(planner, lookup)
+        self.services = self._services(dispatcher)
+        for probe in (self._store_check, self._embedder_check, self._upstream_check):
+            self.services.readiness.add(probe)
+
+    def _services(self, dispatcher: Dispatcher) -> Services:
+        access = None
+        if self.config.log.access:
+            access = AccessLog(sys.stderr, self.metrics)
+            self._exit.callback(access.close)
+        return Services(
+            config=self.config,
+            auth=Authenticator(self.config.auth),
+            clock=self.clock,
+            metrics=self.metrics,
+            pipeline=self.pipeline,
+            explainer=self._explainer,
+            dispatcher=dispatcher,
+            pool=self.pool,
+            batcher=self.embedder,
+            store=self.store,
+            semantic=self.semantic,
+            reload=self.reload,
+            access=access,
+        )
+
+    async def _listen(self, listener: Listener, where: str) -> str:
+        place = address.parse(where)
+        self._exit.push_async_callback(listener.stop)
+        try:
+            host, port = await listener.start(place.host, place.port)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    # ------------------------------------------------------------------------------------------ reload
+    async def _on_hangup(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            log.error("reload refused, the old configuration stays in force: %s", error)  # noqa: TRY400
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again and take what can be taken; says what needs a restart.
+
+        Raises ConfigError, and changes nothing, when the new one is unusable.
+        """
+        try:
+            loaded = await asyncio.to_thread(self._reload)
+            auth = Authenticator(loaded.config.auth)
+        except ConfigError:
+            self.metrics.reloads.labels("refused").inc()
+            raise
+        waiting = restart.waiting(self.config, loaded.config)
+        self._take(restart.merge(self.config, loaded.config), auth)
+        self._digest = loaded.digest
+        self.metrics.reloads.labels("ok").inc()
+        log.info("configuration reloaded; needs a restart: %s", ", ".join(waiting) or "nothing")
+        return {"hash": loaded.digest, "needs_restart": list(waiting)}
+
+    def _take(self, config: Config, auth: Authenticator) -> None:
+        kept = {client.settings: client for client in self.pool.clients}
+        clients = [kept.get(settings) or UpstreamClient(settings, metrics=self.metrics) for settings in config.upstream]
+        retired = self.pool.replace(clients)
+        self.config = self.services.config = config
+        self.services.auth = auth
+        self.pipeline.settings = self._cache_settings(config)
+        logs.setup(config.log.level)
+        for client in retired:
+            self.tasks.spawn(self._retire(client), name=f"retire {client.name}")
+
+    def _cache_settings(self, config: Config) -> Cache:
+        return msgspec.structs.replace(config.cache, enabled=False) if self.no_cache else config.cache
+
+    def _clients(self, config: Config) -> list[UpstreamClient]:
+        return [UpstreamClient(settings, metrics=self.metrics) for settings in config.upstream]
+
+    async def _retire(self, client: UpstreamClient) -> None:
+        """Close a client that gets no new requests once its last one has ended."""
+        try:
+            await client.idle()
+        finally:
+            await client.close()
+
+    async def _save_snapshot(self) -> None:
+        """The next start loads it; without one the index is rebuilt from LMDB."""
+        if not self.no_cache:
+            try:
+                await self.semantic.save()
+            except StoreError as error:
+                log.warning("no snapshot of the index: %s", error)
+
+    async def _close_clients(self) -> None:
+        for client in self.pool.clients:
+            await client.close()
+
+    # ------------------------------------------------------------------------------------------ watching
+    def summary(self) -> Summary:
+        """What this POP is made of."""
+        embedder, config = self.embedder.embedder, self.config
+        return Summary(
+            url=self.url,
+            admin_url=self.admin_url,
+            data=config.server.data,
+            embedder=embedder.name if config.cache.semantic.enabled else "none (semantic tier off)",
+            device=embedder.device,
+            precision=embedder.precision,
+            upstreams=config.upstream,
+            core_url=self._core_url,
+            cache=self.no_cache,
+        )
+
+    def _store_check(self) -> Check:
+        return Check("store", not self.no_cache, self.no_cache or self.config.server.data, required=False)
+
+    def _embedder_check(self) -> Check:
+        embedder = self.embedder.embedder
+        detail = f"{embedder.name} on {embedder.device} in {embedder.precision}"
+        return Check("embedder", self.embedder.ready, detail, required=False)
+
+    def _upstream_check(self) -> Check:
+        """Configured, not probed: a POP with its upstreams down still answers what it has."""
+        named = [_describe(upstream, self._core_url) for upstream in self.config.upstream]
+        return Check("upstream", bool(named), ", ".join(named) or "none configured", required=False)
+
+    async def _watch_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_INTERVAL
+            await asyncio.sleep(_LAG_INTERVAL)
+            self.metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+    async def _watch_store(self) -> None:
+        while True:
+            stats = await asyncio.to_thread(self.store.stats)
+            self.metrics.entries.set(stats.entries)
+            self.metrics.bytes.set(stats.used_bytes)
+            self.metrics.map_used.set(stats.used_bytes / stats.budget_bytes)
+            self.metrics.index_vectors.set(self.index.count)
+            self.metrics.index_drift.set(self.semantic.drift())
+            await asyncio.sleep(_STATS_INTERVAL)
+
+
+def _describe(upstream: Upstream, core_url: str | None) -> str:
+    if upstream.url == core_url:
+        return f"{upstream.name} (the embedded core: scripted, no model behind it)"
+    return f"{upstream.name} ({upstream.dialect}, {upstream.url})"

@@ -1,0 +1,115 @@
+"""Who is asking: the `Authorization` header as a tenant, once, before anything else. No handler reads that header.
+
+API keys are 256-bit random strings, so one keyed hash with a fixed key is enough to keep them out of the
+configuration file, and a look-up by that hash tells nobody through its timing how close a guess was.
+"""
+
+import hmac
+from collections.abc import Iterable
+from enum import Enum
+from hashlib import blake2b
+
+from edgecache.config import Auth
+from edgecache.errors import Forbidden, Unauthorized
+from edgecache.types import Tenant
+
+DEFAULT_TENANT = "default"
+HASHED = "hmac-sha256:"
+_DOMAIN = b"edgecache api key v1"
+_REMEMBERED = 4096
+"""Accepted credentials whose tenant is remembered, by a cheaper hash than the one that stands in the configuration."""
+
+
+class Access(Enum):
+    """What a route asks of its caller. Every route names one; a route without is refused."""
+
+    OPEN = "open"
+    """Nothing: probes and metrics of the admin listener."""
+    TENANT = "tenant"
+    """A tenant, as `auth.mode` has it."""
+    OPERATOR = "operator"
+    """The admin token, where one is configured."""
+
+
+def hashed(key: str) -> str:
+    """`key` in the form that may stand in the configuration instead of it."""
+    return HASHED + _digest(key).hex()
+
+
+def _digest(key: str) -> bytes:
+    return hmac.digest(_DOMAIN, key.encode("utf-8", "surrogateescape"), "sha256")
+
+
+def _stored_digest(key: str) -> bytes:
+    return bytes.fromhex(key.removeprefix(HASHED)) if key.startswith(HASHED) else _digest(key)
+
+
+def bearer(authorization: str | None) -> str:
+    """The token of a `Bearer` credential (RFC 6750, section 2.1); raises Unauthorized without one."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("No API key given. Send it as `Authorization: Bearer KEY`.")
+    return token.strip()
+
+
+class Authenticator:
+    """The tenants of one configuration."""
+
+    def __init__(self, settings: Auth) -> None:
+        self._mode = settings.mode
+        self._default = Tenant(DEFAULT_TENANT)
+        self._known: dict[bytes, Tenant] = {}
+        self._tenants: dict[bytes, Tenant] = {}
+        self._models: dict[str, frozenset[str]] = {}
+        for tenant in settings.tenant:
+            self._models[tenant.id] = frozenset(tenant.models)
+            self._tenants.update({_stored_digest(key): Tenant(tenant.id) for key in tenant.keys})
+
+    def tenant(self, authorization: str | None) -> Tenant:
+        """Whose request this is; raises Unauthorized."""
+        if self._mode == "none":
+            return self._default
+        credential = blake2b((authorization or "").encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        tenant = self._known.get(credential)
+        if tenant is None:
+            tenant = self._judge(authorization, credential)
+            if len(self._known) < _REMEMBERED:
+                self._known[credential] = tenant
+        return tenant
+
+    def _judge(self, authorization: str | None, credential: bytes) -> Tenant:
+        if self._mode == "forward":
+            return _forwarded(authorization, credential)
+        tenant = self._tenants.get(_digest(bearer(authorization)))
+        if tenant is None:
+            raise Unauthorized("Incorrect API key provided.")
+        return tenant
+
+    def admit(self, tenant: Tenant, model: str) -> None:
+        """Raise Forbidden unless `tenant` may use `model`. The message is the same whether or not the model exists."""
+        if (allowed := self._models.get(tenant.id)) and model not in allowed:
+            raise Forbidden(
+                f"The model `{model}` does not exist or you do not have access to it.",
+                param="model",
+                code="model_not_found",
+            )
+
+    def visible(self, tenant: Tenant, models: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of `models` (id, owner) that `tenant` may use."""
+        allowed = self._models.get(tenant.id)
+        return [model for model in models if not allowed or model[0] in allowed]
+
+
+def _forwarded(authorization: str | None, credential: bytes) -> Tenant:
+    """The tenant of a credential that only the upstream can judge: equal credentials share, others never do."""
+    if not authorization:
+        raise Unauthorized("No credential given: this POP passes `Authorization` on to the upstream.")
+    return Tenant("fwd-" + credential.hex(), authorization)
+
+
+def operator(authorization: str | None, token: str | None) -> None:
+    """Raise Unauthorized unless `authorization` carries the admin `token`; with `token` None anybody may."""
+    if token is None:
+        return
+    if not hmac.compare_digest(_digest(bearer(authorization)), _digest(token)):
+        raise Unauthorized("Incorrect admin token.")

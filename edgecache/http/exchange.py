@@ -1,0 +1,142 @@
+"""One request and what became of it, and the books kept of all of them: metrics and access log."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from edgecache.telemetry.trace import Trace
+from edgecache.types import Reply, Tenant
+
+if TYPE_CHECKING:
+    from edgecache.http.services import Services
+
+_MODEL_LABELS = 200
+"""Models with metric labels of their own; a model is named only after an upstream or the cache has answered for it."""
+_BATCH = 64
+_DELAY = 0.05
+"""Exchanges are booked so many at a time, at most so many seconds late: one by one costs twice as much, because the
+code that counts is out of the processor's caches each time."""
+
+NOBODY = Tenant("")
+"""The tenant of requests that have not been authenticated."""
+
+
+class Exchange:
+    """One request and what became of it: for the response headers, the access log and the metrics."""
+
+    __slots__ = ("cache", "endpoint", "model", "reply", "request_id", "sent", "status", "tenant", "trace", "ttft")
+
+    def __init__(self, request_id: str, trace: Trace, endpoint: str) -> None:
+        self.request_id = request_id
+        self.trace = trace
+        self.endpoint = endpoint
+        self.tenant = NOBODY
+        self.model = ""
+        self.cache = "NONE"
+        self.reply: Reply | None = None
+        self.status = 0
+        self.sent = 0
+        self.ttft = 0.0
+
+
+EXCHANGE = web.RequestKey("exchange", Exchange)
+
+
+class Books:
+    """Log line and metrics of finished requests, in batches. To be made on the event loop that uses it."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._waiting: list[tuple[Exchange, float, float]] = []
+        self._models: set[str] = set()
+        self._times: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self._stages: dict[str, Any] = {}
+
+    def close(self, exchange: Exchange) -> None:
+        """`exchange` has ended."""
+        self._waiting.append((exchange, exchange.trace.elapsed(), self._services.clock.now()))
+        waiting = len(self._waiting)
+        if waiting >= _BATCH:
+            self.flush()
+        elif waiting == 1:
+            asyncio.get_running_loop().call_later(_DELAY, self.flush)
+
+    def flush(self) -> None:
+        """Book what waits."""
+        waiting, self._waiting = self._waiting, []
+        access = self._services.access
+        counts: Counter[tuple[str, str, int, str]] = Counter()
+        times: defaultdict[Any, list[float]] = defaultdict(list)
+        for exchange, elapsed, now in waiting:
+            counts[exchange.endpoint, self._model(exchange), exchange.status, exchange.cache] += 1
+            duration, ttft = self._latencies(exchange.endpoint, exchange.cache)
+            times[duration].append(elapsed)
+            times[ttft].append(exchange.ttft)
+            for stage, seconds in exchange.trace.stages.items():
+                times[self._stage(stage)].append(seconds)
+            if access is not None:
+                access.write(_line(exchange, elapsed, now))
+        for (endpoint, model, status, cache), count in counts.items():
+            self._services.metrics.requests.labels(endpoint, model, str(status), cache).inc(count)
+        for histogram, values in times.items():
+            _observe(histogram, values)
+
+    def _latencies(self, endpoint: str, cache: str) -> tuple[Any, Any]:
+        children = self._times.get((endpoint, cache))
+        if children is None:
+            metrics = self._services.metrics
+            children = metrics.request_duration.labels(endpoint, cache), metrics.ttft.labels(endpoint, cache)
+            self._times[endpoint, cache] = children
+        return children
+
+    def _stage(self, name: str) -> Any:
+        child = self._stages.get(name)
+        if child is None:
+            child = self._stages[name] = self._services.metrics.stage_duration.labels(name)
+        return child
+
+    def _model(self, exchange: Exchange) -> str:
+        model = exchange.model
+        if model in self._models:
+            return model
+        if not model or exchange.reply is None or exchange.status >= 400:
+            return ""
+        if len(self._models) >= _MODEL_LABELS:
+            return "other"
+        self._models.add(model)
+        return model
+
+
+def _observe(histogram: Any, values: list[float]) -> None:
+    """`observe` for each of `values`, with one locked update a bucket instead of two a value."""
+    bounds = histogram._upper_bounds  # noqa: SLF001 - prometheus_client has no public call for many values
+    for bucket, count in Counter(bisect_left(bounds, value) for value in values).items():
+        histogram._buckets[bucket].inc(count)  # noqa: SLF001
+    histogram._sum.inc(sum(values))  # noqa: SLF001
+
+
+def _line(exchange: Exchange, elapsed: float, now: float) -> dict[str, Any]:
+    line = {
+        "ts": now,
+        "request_id": exchange.request_id,
+        "tenant": exchange.tenant.id or None,
+        "endpoint": exchange.endpoint,
+        "model": exchange.model,
+        "status": exchange.status,
+        "cache": exchange.cache,
+        "ttft_ms": round(exchange.ttft * 1000, 3),
+        "dur_ms": round(elapsed * 1000, 3),
+        "bytes": exchange.sent,
+    }
+    if (reply := exchange.reply) is not None:
+        line["detail"] = reply.cache.detail
+        line["similarity"] = reply.cache.similarity
+        line["upstream"] = reply.upstream
+        line["prompt_tokens"] = reply.prompt_tokens
+        line["completion_tokens"] = reply.completion_tokens
+    return line

@@ -1,0 +1,34 @@
+"""The models that can be asked for: those of the upstreams, and the embedder of this POP."""
+
+from aiohttp import web
+
+from edgecache.errors import ModelNotFound
+from edgecache.http import respond
+from edgecache.http.exchange import EXCHANGE
+from edgecache.http.services import SERVICES, Services
+from edgecache.types import Tenant
+from edgecache.wire import openai
+
+LOCAL_OWNER = "edgecache"
+
+
+async def list_all(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/models`."""
+    services, exchange = request.app[SERVICES], request[EXCHANGE]
+    body = openai.models_body(await _visible(services, exchange.tenant))
+    return respond.complete(services, request, exchange, 200, body)
+
+
+async def retrieve(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/models/{id}`; ids may hold slashes."""
+    services, exchange = request.app[SERVICES], request[EXCHANGE]
+    wanted = request.match_info["id"]
+    for name, owner in await _visible(services, exchange.tenant):
+        if name == wanted:
+            return respond.complete(services, request, exchange, 200, openai.model_body(name, owner))
+    raise ModelNotFound(f"The model `{wanted[:200]}` does not exist or you do not have access to it.", param="model")
+
+
+async def _visible(services: Services, tenant: Tenant) -> list[tuple[str, str]]:
+    models = [*await services.pool.models(), (f"{LOCAL_OWNER}/{services.batcher.embedder.name}", LOCAL_OWNER)]
+    return services.auth.visible(tenant, models)

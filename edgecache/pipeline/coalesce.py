@@ -1,0 +1,272 @@
+"""One upstream fetch a key: identical requests that miss at the same time share the first one's answer.
+
+A flight belongs to no client. It reads the upstream as long as somebody listens and is cancelled, its upstream
+connection included, when the last listener leaves. Listeners that come late get the bytes from the start.
+
+Memory is bounded: nothing is read further ahead of the foremost listener than `_AHEAD` bytes, and an answer that grows
+beyond what may be kept takes no more listeners and drops each part once all have had it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+
+from edgecache.errors import ClientError, UpstreamDied, UpstreamError
+from edgecache.tasks import Tasks
+from edgecache.types import Entry
+from edgecache.upstream.answer import UpstreamAnswer
+from edgecache.wire import sse
+
+_AHEAD = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Transcript:
+    """What the upstream said: the body of a JSON answer or the events of a stream. `ended` = it ended well."""
+
+    status: int = 0
+    content_type: str = "application/json"
+    upstream: str = ""
+    streaming: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    lifetime: float | None = None
+    body: bytes = b""
+    events: list[bytes] = field(default_factory=list)
+    ended: bool = False
+
+
+Open = Callable[[], Awaitable[UpstreamAnswer]]
+"""Sends the request upstream; raises UpstreamError before the first byte."""
+Land = Callable[[Transcript], Awaitable[Entry | None]]
+"""Keeps a copy of a finished answer; returns the stored entry, or None if it may not be kept."""
+
+
+class Flight:
+    """One upstream answer in progress and those who listen to it."""
+
+    def __init__(
+        self,
+        open_: Open,
+        land: Land,
+        tasks: Tasks,
+        closed: Callable[[], None],
+        *,
+        shape: Hashable = None,
+        keep: int = 0,
+    ) -> None:
+        """`closed` is called when nobody may join any more; only listeners of the same `shape` can use the bytes.
+
+        Answers of up to `keep` bytes land.
+        """
+        self.shape = shape
+        self.transcript = Transcript()
+        self.entry: Entry | None = None
+        self.error: UpstreamError | ClientError | None = None
+        self.over = False
+        self.landed = asyncio.Event()
+        self._open = open_
+        self._land = land
+        self._close = closed
+        self._keep = keep
+        self._kept = keep > 0
+        self._parts: list[bytes] = []
+        self._first = 0
+        self._listeners: set[Listener] = set()
+        self._size = 0
+        self._foremost = 0
+        self._complete = False
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._task = tasks.spawn(self._run(), name="flight")
+
+    @property
+    def parts(self) -> int:
+        """How many parts have arrived."""
+        return self._first + len(self._parts)
+
+    def since(self, number: int) -> list[bytes]:
+        """The parts from `number` on."""
+        return self._parts[number - self._first :]
+
+    def listen(self) -> "Listener":
+        """One more listener, who must be closed."""
+        listener = Listener(self)
+        self._listeners.add(listener)
+        return listener
+
+    def leave(self, listener: "Listener") -> None:
+        """One listener fewer; without any, an unfinished answer is of no use to anybody."""
+        self._listeners.discard(listener)
+        if not self._listeners and not self.over and not self._complete:
+            self._close()
+            self._task.cancel()
+
+    async def changed(self) -> None:
+        """Wait for the next part or the end."""
+        await self._changed.wait()
+
+    def advance(self, position: int) -> None:
+        """A listener has taken `position` bytes; the upstream may be read on."""
+        if position > self._foremost:
+            self._foremost = position
+            self._room.set()
+        if not self._kept and self._listeners:
+            had = min(listener.number for listener in self._listeners) - self._first
+            if had > 0:
+                del self._parts[:had]
+                self._first += had
+
+    async def _run(self) -> None:
+        try:
+            await self._read()
+            if self.transcript.ended and self._kept:
+                await asyncio.sleep(0)  # the listeners' turn first: nobody waits for the copy
+                self.entry = await self._land(self.transcript)
+        finally:
+            self._close()
+            self.landed.set()
+
+    async def _read(self) -> None:
+        try:
+            answer = await self._open()
+            try:
+                await self._pump(answer)
+            finally:
+                await answer.aclose()
+        except (UpstreamError, ClientError) as error:  # the latter: no upstream serves the model
+            self.error = error
+        finally:
+            if not self.transcript.ended and self.error is None:
+                self.error = UpstreamDied("the request was abandoned")
+            self.over = True
+            self._notify()
+
+    async def _pump(self, answer: UpstreamAnswer) -> None:
+        script = self.transcript
+        script.status, script.content_type = answer.status, answer.content_type
+        script.upstream, script.streaming, script.headers = answer.upstream, answer.streaming, answer.headers
+        script.lifetime = answer.lifetime
+        if answer.streaming:
+            async for chunk in answer.chunks():
+                self._complete = self._complete or _ends_answer(chunk.events)
+                self._note(chunk.events)
+                await self._append(chunk.visible)
+        else:
+            script.body = await answer.read()
+            self._note([script.body])
+            await self._append(script.body)
+        script.ended = True
+
+    def _note(self, events: list[bytes]) -> None:
+        """Keep what arrived for the copy, unless there is to be none, or it would be too large."""
+        if not self._kept:
+            return
+        self._keep -= sum(map(len, events))
+        if self._keep >= 0:
+            self.transcript.events.extend(events)
+        else:
+            self._kept = False
+            self.transcript.events.clear()
+            self._close()
+
+    async def _append(self, part: bytes) -> None:
+        if part:
+            self._parts.append(part)
+            self._size += len(part)
+            self._notify()
+            if self._size == len(part):
+                await asyncio.sleep(0)  # the first byte goes out before more is read
+        while self._size - self._foremost > _AHEAD and self._listeners:
+            self._room.clear()
+            await self._room.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _ends_answer(events: list[bytes]) -> bool:
+    """Whether the last event says that nothing follows: clients hang up on it before the upstream does."""
+    if not events:
+        return False
+    return sse.data(events[-1]) == b"[DONE]" or sse.event_name(events[-1]) == "response.completed"
+
+
+class Listener(AsyncIterator[bytes]):
+    """One client's view of a flight: an iterator over the bytes, which raises what the flight ended with."""
+
+    def __init__(self, flight: Flight) -> None:
+        self.flight = flight
+        self.number = 0
+        self._position = 0
+        self._closed = False
+
+    async def head(self) -> Transcript:
+        """Wait for the first byte of the answer; raises what the upstream failed with if none comes."""
+        while not self.flight.parts and not self.flight.over:
+            await self.flight.changed()
+        if not self.flight.parts and self.flight.error is not None:
+            raise self.flight.error
+        return self.flight.transcript
+
+    async def __anext__(self) -> bytes:
+        """All bytes that have come since the last call, at least one."""
+        flight = self.flight
+        while self.number == flight.parts:
+            if flight.over:
+                if flight.error is not None:
+                    raise flight.error
+                raise StopAsyncIteration
+            await flight.changed()
+        fresh = flight.since(self.number)
+        self.number += len(fresh)
+        part = fresh[0] if len(fresh) == 1 else b"".join(fresh)
+        self._position += len(part)
+        flight.advance(self._position)
+        return part
+
+    async def whole(self) -> bytes:
+        """The complete body."""
+        return b"".join([part async for part in self])
+
+    async def landed(self) -> Entry | None:
+        """Wait for the end; the stored entry, or None if the answer could not be kept."""
+        self.flight.advance(2**63)
+        await self.flight.landed.wait()
+        return self.flight.entry
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        if not self._closed:
+            self._closed = True
+            self.flight.leave(self)
+
+
+class Flights:
+    """The flights that may be joined, by key."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._open: dict[Hashable, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def start(
+        self, open_: Open, land: Land, *, key: Hashable = None, shape: Hashable = None, keep: int = 0
+    ) -> Listener:
+        """Begin a flight; with a `key`, others may join it until it has landed. `keep` as in `Flight`."""
+
+        def closed() -> None:
+            if key is not None and self._open.get(key) is flight:
+                del self._open[key]
+
+        flight = Flight(open_, land, self._tasks, closed, shape=shape, keep=keep)
+        if key is not None:
+            self._open[key] = flight
+        return flight.listen()
+
+    def join(self, key: Hashable) -> Listener | None:
+        """Listen to the flight of `key`, if there is one."""
+        flight = self._open.get(key)
+        return flight.listen() if flight is not None else None

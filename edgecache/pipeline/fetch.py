@@ -1,0 +1,124 @@
+"""The answer of an upstream as a reply: streamed on as it comes, shared with identical requests, kept if complete."""
+
+from edgecache.errors import UpstreamError
+from edgecache.pipeline.coalesce import Flights, Listener, Transcript
+from edgecache.pipeline.fill import Filler, Ticket
+from edgecache.pipeline.replay import Replay
+from edgecache.router.dispatch import Dispatcher
+from edgecache.telemetry.metrics import Metrics
+from edgecache.telemetry.trace import Trace
+from edgecache.types import CacheInfo, Call, Entry, Reply
+from edgecache.wire import openai
+
+_JOINS = 2
+"""Flights of others that a request joins before it goes by itself: whoever leads may fail without its followers."""
+
+
+class Fetcher:
+    """Gets answers from upstream."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, flights: Flights, filler: Filler, replay: Replay, *, metrics: Metrics
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._flights = flights
+        self._filler = filler
+        self._replay = replay
+        self._metrics = metrics
+
+    async def bypass(self, call: Call, info: CacheInfo, trace: Trace) -> Reply:
+        """The upstream's answer, neither shared nor kept."""
+        listener = self._flights.start(lambda: self._dispatcher.dispatch(call), _keep_nothing)
+        return await self._reply(listener, info, trace)
+
+    async def miss(self, ticket: Ticket, info: CacheInfo, trace: Trace) -> Reply:
+        """The upstream's answer, shared with identical requests in progress, and kept."""
+        sharing = ticket.settings.coalesce and not ticket.decision.refresh
+        for _ in range(_JOINS if sharing else 0):
+            listener = self._flights.join(_key(ticket))
+            if listener is None:
+                break
+            if (reply := await self._collapse(listener, ticket, info, trace)) is not None:
+                return reply
+        return await self._reply(self._start(ticket, sharing=sharing), info, trace)
+
+    async def renew(self, ticket: Ticket) -> None:
+        """Fetch and keep a new answer that nobody waits for; one at a time for each key. Never raises UpstreamError."""
+        if (listener := self._flights.join(_key(ticket))) is None:
+            listener = self._start(ticket, sharing=True)
+        try:
+            await listener.landed()
+        finally:
+            await listener.aclose()
+
+    def _start(self, ticket: Ticket, *, sharing: bool) -> Listener:
+        return self._flights.start(
+            lambda: self._dispatcher.dispatch(ticket.call),
+            lambda script: self._filler.land(ticket, script),
+            key=_key(ticket) if sharing else None,
+            shape=_shape(ticket.call),
+            keep=ticket.settings.max_stream_bytes,
+        )
+
+    async def _collapse(self, listener: Listener, ticket: Ticket, info: CacheInfo, trace: Trace) -> Reply | None:
+        """Share another request's answer: its bytes, or its entry where the two want different forms of it.
+
+        None where there was nothing to share in the end: the answer never began, or could not be kept.
+        """
+        self._metrics.collapsed.inc()
+        info.collapsed = True
+        try:
+            if listener.flight.shape == _shape(ticket.call):
+                return await self._reply(listener, info, trace)
+            with trace.stage("upstream"):
+                entry = await listener.landed()
+        except UpstreamError:
+            entry = None
+        finally:
+            if listener.flight.shape != _shape(ticket.call):
+                await listener.aclose()
+        info.collapsed = entry is not None
+        if entry is None:
+            return None
+        content_type, content = self._replay.body(ticket.call, entry)
+        return Reply(200, info, content_type=content_type, body=content, upstream=entry.upstream)
+
+    async def _reply(self, listener: Listener, info: CacheInfo, trace: Trace) -> Reply:
+        try:
+            with trace.stage("upstream"):
+                script = await listener.head()
+                body = b"" if script.streaming else await listener.whole()
+        except BaseException:
+            await listener.aclose()
+            raise
+        info.fwd_status = script.status
+        reply = _reply(script, info, body)
+        if script.streaming:
+            reply.chunks = listener
+        else:
+            await listener.aclose()
+        return reply
+
+
+def _key(ticket: Ticket) -> tuple[bytes, int | None]:
+    return ticket.key.digest, ticket.key.max_tokens
+
+
+def _shape(call: Call) -> tuple[bool, bool]:
+    return call.stream, call.include_usage
+
+
+async def _keep_nothing(_script: Transcript) -> Entry | None:
+    return None
+
+
+def _reply(script: Transcript, info: CacheInfo, body: bytes) -> Reply:
+    failed = script.status >= 400
+    return Reply(
+        script.status,
+        info,
+        content_type="application/json" if failed else script.content_type,
+        body=openai.normalise_error(script.status, body) if failed else body,
+        upstream=script.upstream,
+        headers=script.headers,
+    )

@@ -1,0 +1,141 @@
+"""Keeping a copy of an answer that ended well. The client has its bytes already: nothing here is waited for."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+import orjson
+
+from edgecache.cache import policy
+from edgecache.cache.policy import Decision
+from edgecache.cache.semantic import SemanticTier
+from edgecache.clock import Clock
+from edgecache.config import Cache
+from edgecache.embed.base import Vector
+from edgecache.embed.batcher import Batcher
+from edgecache.errors import EmbedError, StoreError
+from edgecache.pipeline.coalesce import Transcript
+from edgecache.pipeline.guard import CacheSide
+from edgecache.telemetry.metrics import Metrics
+from edgecache.types import CacheKey, Call, Entry
+from edgecache.wire import answers
+from edgecache.wire.answers import Finished, Unfinished
+
+_EMBED_DEADLINE = 10.0
+"""Seconds a fill waits for a vector that the lookup could not have in time."""
+_INLINE_BYTES = 64 * 1024
+"""Transcripts up to this size are read on the event loop (under half a millisecond), larger ones in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What is known about an answer before it arrives. `token` orders the fill against purges (see `store.entries`)."""
+
+    call: Call
+    key: CacheKey
+    decision: Decision
+    settings: Cache
+    token: int
+    vector: Vector | None = None
+
+
+class Filler:
+    """Turns a transcript into a stored entry, or counts why not."""
+
+    def __init__(
+        self,
+        semantic: SemanticTier,
+        embedder: Batcher,
+        cache_side: CacheSide,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        rng: random.Random,
+    ) -> None:
+        self._semantic = semantic
+        self._embedder = embedder
+        self._cache_side = cache_side
+        self._clock = clock
+        self._metrics = metrics
+        self._random = rng
+
+    async def land(self, ticket: Ticket, script: Transcript) -> Entry | None:
+        """Store what `script` holds if it is a complete answer that policy admits; never raises."""
+        with self._cache_side.step("fill"):
+            finished = await _read(ticket.call, script)
+            reason = "upstream" if script.lifetime == 0 else _refusal(finished, ticket)
+            if isinstance(finished, Finished) and reason is None:
+                return await self._store(ticket, script, finished)
+            self._metrics.fills.labels(reason).inc()
+        return None
+
+    async def _store(self, ticket: Ticket, script: Transcript, finished: Finished) -> Entry | None:
+        vector = ticket.vector if ticket.vector is not None else await self._embed(ticket.key.text)
+        entry = self._entry(ticket, script, finished)
+        try:
+            await self._semantic.store(entry, vector, token=ticket.token)
+        except StoreError as error:
+            self._metrics.fills.labels(type(error).__name__).inc()
+            raise
+        self._metrics.fills.labels("stored").inc()
+        return entry
+
+    async def _embed(self, text: str | None) -> Vector | None:
+        if text is None:
+            return None
+        try:
+            return await self._embedder.embed(text, deadline=_EMBED_DEADLINE)
+        except EmbedError:
+            return None  # the entry then hits exactly only
+
+    def _entry(self, ticket: Ticket, script: Transcript, finished: Finished) -> Entry:
+        key, now = ticket.key, self._clock.now()
+        ttl = ticket.decision.ttl if script.lifetime is None else min(ticket.decision.ttl, script.lifetime)
+        lifetime = ttl * (1.0 - ticket.settings.ttl_jitter * self._random.random())
+        return Entry(
+            tenant=key.tenant,
+            namespace=key.namespace,
+            model=key.model,
+            scope=key.scope,
+            digest=key.digest,
+            text=key.text,
+            endpoint=ticket.call.endpoint,
+            body=finished.body,
+            created=now,
+            expires=now + lifetime,
+            finish_reason=finished.finish_reason,
+            max_tokens=key.max_tokens,
+            prompt_tokens=finished.prompt_tokens,
+            completion_tokens=finished.completion_tokens,
+            tags=ticket.call.controls.tags,
+            upstream=script.upstream,
+        )
+
+
+def _refusal(finished: Finished | Unfinished, ticket: Ticket) -> str | None:
+    if isinstance(finished, Unfinished):
+        return finished.reason
+    if _too_few(ticket.call, finished):
+        return "choices"
+    return policy.admit(finished, ticket.decision, ticket.settings)
+
+
+def _too_few(call: Call, finished: Finished) -> bool:
+    """Whether fewer choices came than were asked for: Dynamo answers `n: 2` with one."""
+    wanted = call.body.get("n") or 1
+    return wanted > 1 and len(orjson.loads(finished.body)["choices"]) < wanted
+
+
+async def _read(call: Call, script: Transcript) -> Finished | Unfinished:
+    if script.status != 200:
+        return Unfinished("status")
+    size = len(script.body) + sum(map(len, script.events))
+    if size <= _INLINE_BYTES:
+        return _parse(call, script)
+    return await asyncio.to_thread(_parse, call, script)
+
+
+def _parse(call: Call, script: Transcript) -> Finished | Unfinished:
+    if script.streaming:
+        return answers.from_events(call.endpoint, script.events)
+    return answers.from_json(call.endpoint, script.body)

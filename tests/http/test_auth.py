@@ -1,0 +1,68 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecache.config import Auth, AuthTenant
+from edgecache.errors import Forbidden, Unauthorized
+from edgecache.http.auth import HASHED, Authenticator, hashed, operator
+
+
+def keys(*given: str, models: tuple[str, ...] = ()) -> Authenticator:
+    return Authenticator(Auth(mode="keys", tenant=(AuthTenant(id="acme", keys=given, models=models),)))
+
+
+def test_without_authentication_everybody_is_the_default_tenant() -> None:
+    assert Authenticator(Auth()).tenant("Bearer whatever").id == "default"
+
+
+def test_a_key_may_stand_in_the_configuration_in_clear_or_hashed() -> None:
+    assert keys("sk-1").tenant("Bearer sk-1").id == "acme"
+    assert keys(hashed("sk-1")).tenant("bearer  sk-1").id == "acme"
+
+
+def test_the_hash_of_a_key_is_no_key() -> None:
+    with pytest.raises(Unauthorized):
+        keys(hashed("sk-1")).tenant("Bearer " + hashed("sk-1"))
+
+
+def test_a_hashed_key_does_not_hold_the_key() -> None:
+    assert hashed("sk-1").startswith(HASHED)
+    assert "sk-1" not in hashed("sk-1")
+
+
+@given(st.text())
+def test_no_text_but_the_key_opens(text: str) -> None:
+    with pytest.raises(Unauthorized):
+        keys("sk-" + "k" * 40).tenant(text)
+
+
+def test_bytes_that_are_no_utf_8_are_just_a_wrong_key() -> None:
+    with pytest.raises(Unauthorized):
+        keys("sk-1").tenant("Bearer \udcff")
+    assert Authenticator(Auth(mode="forward")).tenant("Bearer \udcff").id.startswith("fwd-")
+
+
+def test_a_tenant_with_a_list_of_models_sees_and_may_use_only_those() -> None:
+    limited = keys("sk-1", models=("tiny",))
+    tenant = limited.tenant("Bearer sk-1")
+    limited.admit(tenant, "tiny")
+    assert limited.visible(tenant, [("tiny", "a"), ("huge", "a")]) == [("tiny", "a")]
+    with pytest.raises(Forbidden):
+        limited.admit(tenant, "huge")
+
+
+def test_a_tenant_without_a_list_may_use_every_model() -> None:
+    free = keys("sk-1")
+    free.admit(free.tenant("Bearer sk-1"), "huge")
+
+
+def test_the_repr_of_a_forwarding_tenant_does_not_show_the_credential() -> None:
+    assert "secret" not in repr(Authenticator(Auth(mode="forward")).tenant("Bearer secret"))
+
+
+def test_an_operator_needs_the_token_where_there_is_one() -> None:
+    operator(None, None)
+    operator("Bearer t", "t")
+    for wrong in (None, "", "Bearer", "Bearer x", "t"):
+        with pytest.raises(Unauthorized):
+            operator(wrong, "t")
