@@ -1,10 +1,14 @@
 """What a POP adds to a miss: whole JSON answers and first bytes of streams, directly and through it, in turns.
 
-    python -m bench.load.miss [--rounds 5] [--requests 40] [--ttft 0.05] [--think 0.05] [--out bench/results]
+    python -m bench.load.miss [--rounds 5] [--requests 40] [--ttft 0.2] [--think 0.2] [--out bench/results]
 
 Every request asks something new. `exact` asks for no semantic lookup (`EdgeCache-Mode: exact`), `bypass` for no cache
 at all; `semantic` pays for the embedder, whose own time is taken from `Server-Timing` and told apart. Added times are
 medians, over the rounds, of the difference between the medians of two neighbouring blocks.
+
+Several connections pause at random between requests (`--think`): against an upstream with one fixed delay they would
+else fall into step, and the figure would be the time it takes to serve a burst of all of them. One connection asks
+again at once.
 """
 
 import argparse
@@ -54,7 +58,7 @@ async def bench(options: argparse.Namespace) -> list[dict[str, Any]]:
                         options.requests,
                         stream=stream,
                         connections=connections,
-                        think=options.think,
+                        think=options.think if connections > 1 else 0.0,
                     )
                     await bench_round()  # warm up
                     rounds = [await bench_round() for _ in range(options.rounds)]
@@ -152,8 +156,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=40, help="an arm and round; at least four a connection")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 32])
-    parser.add_argument("--ttft", type=float, default=0.05, help="s to the upstream's first token")
-    parser.add_argument("--think", type=float, default=0.05, help="most s before a request; 0 = all in step, bursts")
+    parser.add_argument("--ttft", type=float, default=0.2, help="s to the upstream's first token")
+    parser.add_argument("--think", type=float, default=0.2, help="most s before a request; 0 = all in step, bursts")
     parser.add_argument("--seed", type=int, default=0)
     harness.run("miss", parser, bench)
 

@@ -35,8 +35,13 @@ class SemanticTier:
 
     # ------------------------------------------------------------------------------------------ the daily work
 
-    async def neighbours(self, key: CacheKey, vector: Single, k: int) -> list[tuple[Entry, float]]:
+    async def neighbours(
+        self, key: CacheKey, vector: Single, k: int, *, least: float = -1.0
+    ) -> list[tuple[Entry, float]]:
         """Up to `k` live entries of the key's scope with their similarity, best first. Raises StoreError.
+
+        The nearest one is always among them, others only if their similarity is `least`: reading an entry costs more
+        than finding it.
 
         Entries that the store no longer gives out (purged, damaged) are dropped from the index here, and the search
         widened, so that a purged neighbourhood does not hide what lies behind it.
@@ -44,8 +49,11 @@ class SemanticTier:
         want = k
         for _ in range(_MAX_WIDENING):
             found = await self._index.search(key.scope, vector, want)
-            live, dead = [], []
+            live: list[tuple[Entry, float]] = []
+            dead: list[tuple[int, bytes]] = []
             for neighbour in found:
+                if live and neighbour.similarity < least:
+                    break
                 entry = self._store.get(neighbour.entry_id)
                 if entry is None:
                     dead.append((neighbour.entry_id, key.scope))

@@ -52,7 +52,7 @@ class Explainer:
             return {"verdict": "MISS", "rule": decision.exact_only or "exact-only"}
         try:
             vector = await self._lookup.embed(key.text)
-            found = await self._lookup.semantic(call, key, vector, decision, settings, trace)
+            found = await self._lookup.semantic(call, key, vector, decision, settings, trace, hopeless=True)
         except (EmbedError, StoreError) as error:
             return {"verdict": "MISS", "rule": type(error).__name__, "reason": error.message}
         report: dict[str, Any] = {

@@ -16,6 +16,9 @@ from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
 from edgecache.types import CacheKey, CacheStatus, Call, Candidate, Entry, Verdict
 
+_HOPELESS = 0.1
+"""Similarity below the threshold at which no rule accepts a candidate, not even the same words spelled otherwise."""
+
 
 class Found(msgspec.Struct, frozen=True):
     """What a lookup found. `entry` may be served if `ok`; if not, `reason` says why, and it may yet serve on error."""
@@ -69,11 +72,23 @@ class Lookup:
         return await self._embedder.embed(text)
 
     async def semantic(
-        self, call: Call, key: CacheKey, vector: Vector, decision: Decision, settings: Cache, trace: Trace
+        self,
+        call: Call,
+        key: CacheKey,
+        vector: Vector,
+        decision: Decision,
+        settings: Cache,
+        trace: Trace,
+        *,
+        hopeless: bool = False,
     ) -> Found:
-        """The nearest entry of the scope whose answer is right for this question, by `cache.verify`."""
+        """The nearest entry of the scope whose answer is right for this question, by `cache.verify`.
+
+        Beside the nearest, candidates far below the threshold are looked at only if `hopeless`.
+        """
+        least = -1.0 if hopeless else decision.threshold - _HOPELESS
         with trace.stage("ann"):
-            near = await self._semantic.neighbours(key, vector, settings.semantic.neighbours)
+            near = await self._semantic.neighbours(key, vector, settings.semantic.neighbours, least=least)
         if not near:
             return Found()
         self._metrics.similarity.observe(near[0][1])

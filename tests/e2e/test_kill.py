@@ -13,6 +13,8 @@ import pytest
 from edgecache.sim.pop import own_pop
 
 ROUNDS = 3
+BEHIND = 8
+"""How many questions later an answer is looked for: copies are made a moment after the answer."""
 HASHING = """
 [embed]
 model = "hashing"
@@ -31,6 +33,10 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def question(prefix: str, number: int) -> str:
+    return f"{prefix} question number {number}: how deep is the lake?"
+
+
 async def ask(session: aiohttp.ClientSession, url: str, question: str, **headers: str) -> str:
     """The `x-edgecache-status` of the answer."""
     body = {"model": "edge-test", "messages": [{"role": "user", "content": question}]}
@@ -47,16 +53,17 @@ async def fill(
     number = 0
     while True:
         number += 1
-        question = f"{prefix} question number {number}: how deep is the lake?"
-        tag = f"{prefix}-{number}"
-        await ask(session, pop.url, question, **{"EdgeCache-Tags": tag})
-        if await ask(session, pop.url, question, **{"Cache-Control": "only-if-cached"}) == "HIT":
-            acknowledged.add(question)
+        await ask(session, pop.url, question(prefix, number), **{"EdgeCache-Tags": f"{prefix}-{number}"})
+        earlier = number - BEHIND
+        if earlier < 1:
+            continue
+        if await ask(session, pop.url, question(prefix, earlier), **{"Cache-Control": "only-if-cached"}) == "HIT":
+            acknowledged.add(question(prefix, earlier))
         if number % 5 == 0:
-            async with session.post(pop.admin + "/admin/v1/purge", json={"tags": [tag]}) as response:
+            async with session.post(pop.admin + "/admin/v1/purge", json={"tags": [f"{prefix}-{earlier}"]}) as response:
                 if response.status == 200:
-                    acknowledged.discard(question)
-                    purged.add(question)
+                    acknowledged.discard(question(prefix, earlier))
+                    purged.add(question(prefix, earlier))
                     told()
 
 

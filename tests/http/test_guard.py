@@ -300,6 +300,23 @@ async def test_a_stream_whose_client_stops_reading_is_ended_and_its_source_close
     assert made.counted("edgecache_slow_clients_reaped_total", phase="write") == 1
 
 
+async def test_a_client_that_leaves_the_last_few_bytes_unread_is_cut_off_too(site) -> None:
+    made: Site = await site({"write_timeout": 0.2})
+
+    async def until_the_kernel_takes_no_more():
+        (transport,) = made.listener._runner.server._connections.values()
+        while not transport.get_write_buffer_size():
+            yield b"data: " + b"x" * 8000 + b"\n\n"
+
+    made.script.answer = stream(until_the_kernel_takes_no_more())
+    raw = await made.connect(sock=small_window(made), limit=1024)
+    raw.writer.transport.pause_reading()
+    await raw.send(request("POST", "/v1/chat/completions", CHAT, "Connection: close"))
+    async with asyncio.timeout(10):
+        while not made.counted("edgecache_slow_clients_reaped_total", phase="write"):
+            await asyncio.sleep(0.02)
+
+
 async def test_a_slow_reader_that_keeps_the_least_rate_gets_everything(site) -> None:
     made: Site = await site({"write_timeout": 0.2, "body_min_rate": 1000})
     body = b"x" * 12_000_000

@@ -227,3 +227,13 @@ async def test_flights_without_a_key_are_private(stage: Stage) -> None:
     stage.start(key=None)
     assert len(stage.flights) == 0
     assert stage.flights.join(None) is None
+
+
+async def test_an_answer_that_was_refused_is_not_shared_with_those_who_ask_later(stage: Stage) -> None:
+    stage.answer.status, stage.answer.streaming = 429, False
+    listener = stage.start()
+    stage.answer.say(b"busy", None)
+    assert await listener.whole() == b"busy"
+    await listener.landed()
+    assert stage.flights.join("key") is None
+    assert stage.landings == []
