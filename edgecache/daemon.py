@@ -21,7 +21,7 @@ import msgspec
 from edgecache.cache.evict import Sweeper
 from edgecache.cache.semantic import SemanticTier
 from edgecache.clock import Clock, SystemClock
-from edgecache.config import Cache, Config, Upstream, address
+from edgecache.config import Cache, Config, Upstream, address, check
 from edgecache.config import reload as restart
 from edgecache.config.load import Loaded
 from edgecache.embed import open_embedder
@@ -167,7 +167,7 @@ class Daemon:
             self.semantic if config.cache.semantic.enabled else None,
             self.clock,
             config.store,
-            grace=config.cache.stale_if_error,
+            grace=_grace(config),
             metrics=self.metrics,
         )
 
@@ -212,8 +212,10 @@ class Daemon:
             clock=clock,
             metrics=metrics,
         )
-        self._explainer = Explainer(planner, lookup)
+        self._explainer = Explainer(planner, lookup, clock=clock)
         self.services = self._services(dispatcher)
+        self.metrics.inflight.set_function(lambda: self.services.inflight.count)
+        self._tell_digest(self._digest)
         for probe in (self._store_check, self._embedder_check, self._upstream_check):
             self.services.readiness.add(probe)
 
@@ -261,13 +263,15 @@ class Daemon:
         """
         try:
             loaded = await asyncio.to_thread(self._reload)
-            auth = Authenticator(loaded.config.auth)
+            merged = restart.merge(self.config, loaded.config)
+            _refuse_unless_sound(merged)
+            auth = Authenticator(merged.auth)
         except ConfigError:
             self.metrics.reloads.labels("refused").inc()
             raise
         waiting = restart.waiting(self.config, loaded.config)
-        self._take(restart.merge(self.config, loaded.config), auth)
-        self._digest = loaded.digest
+        self._take(merged, auth)
+        self._tell_digest(loaded.digest)
         self.metrics.reloads.labels("ok").inc()
         log.info("configuration reloaded; needs a restart: %s", ", ".join(waiting) or "nothing")
         return {"hash": loaded.digest, "needs_restart": list(waiting)}
@@ -279,9 +283,16 @@ class Daemon:
         self.config = self.services.config = config
         self.services.auth = auth
         self.pipeline.settings = self._cache_settings(config)
+        self._sweeper.grace = _grace(config)
         logs.setup(config.log.level)
         for client in retired:
             self.tasks.spawn(self._retire(client), name=f"retire {client.name}")
+
+    def _tell_digest(self, digest: str) -> None:
+        """Which configuration is in force."""
+        self._digest = digest
+        self.metrics.config_info.clear()
+        self.metrics.config_info.labels(digest).set(1)
 
     def _cache_settings(self, config: Config) -> Cache:
         return msgspec.structs.replace(config.cache, enabled=False) if self.no_cache else config.cache
@@ -353,6 +364,17 @@ class Daemon:
             self.metrics.index_vectors.set(self.index.count)
             self.metrics.index_drift.set(self.semantic.drift())
             await asyncio.sleep(_STATS_INTERVAL)
+
+
+def _refuse_unless_sound(merged: Config) -> None:
+    """A file that is fine by itself may not be with what waits for a restart: no keys, and the open listener."""
+    if problems := [f"{key}: {what} (until a restart)" for key, what in check.findings(merged)]:
+        raise ConfigError("; ".join(problems))
+
+
+def _grace(config: Config) -> float:
+    """Seconds past expiry that an answer may still be of use."""
+    return max(config.cache.stale_if_error, config.cache.stale_while_revalidate)
 
 
 def _describe(upstream: Upstream, core_url: str | None) -> str:

@@ -18,6 +18,8 @@ Foreign errors are translated at the border of the package that owns the depende
 
 from typing import ClassVar
 
+from edgecache.types import CacheInfo
+
 
 class EdgeCacheError(Exception):
     """Base of everything this program raises on purpose."""
@@ -34,6 +36,8 @@ class EdgeCacheError(Exception):
         self.param = param
         self.code = code or self.default_code
         self.retry_after = retry_after
+        self.cache: CacheInfo | None = None
+        """How the cache handled the request that failed, where it got so far; for the response's headers."""
 
 
 class ConfigError(EdgeCacheError):

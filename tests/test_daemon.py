@@ -9,7 +9,7 @@ import msgspec
 import openai
 import pytest
 
-from edgecache.config import Cache, Config, Embed, Semantic, Server, Upstream
+from edgecache.config import Auth, AuthTenant, Cache, Config, Embed, Semantic, Server, Upstream
 from edgecache.config.load import Loaded
 from edgecache.daemon import Daemon
 from edgecache.errors import ConfigError
@@ -200,3 +200,54 @@ async def test_a_daemon_that_failed_to_start_leaves_nothing_behind(tmp_path: Pat
     again = Daemon(Loaded(configuration(data, core.url), {}, ""))
     await again.start()
     await again.stop()
+
+
+async def test_a_reload_that_would_open_the_listener_to_everybody_is_refused(tmp_path: Path, core) -> None:
+    tenant = AuthTenant(id="acme", keys=("sk-1",))
+    closed = configuration(
+        tmp_path / "data",
+        core.url,
+        server=Server(listen="0.0.0.0:0", data=str(tmp_path / "data")),
+        auth=Auth(mode="keys", tenant=(tenant,)),
+    )
+    made = Reloading(closed)
+    made.daemon = Daemon(Loaded(closed, {}, "old"), reload=made.load)
+    await made.daemon.start()
+    try:
+        made.config = configuration(tmp_path / "data", core.url)  # sound by itself: loopback without keys
+        with pytest.raises(ConfigError, match="without keys"):
+            await made.daemon.reload()
+        assert made.daemon.config.auth.mode == "keys"
+    finally:
+        await made.daemon.stop()
+
+
+async def test_a_failure_says_what_the_cache_made_of_the_request(start_pop) -> None:
+    pop = await start_pop("http://127.0.0.1:9")
+    body = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}
+    async with aiohttp.ClientSession() as session:
+        async with session.post(pop.url + "/v1/chat/completions", json=body) as down:
+            assert (down.status, down.headers["x-edgecache-status"]) == (502, "MISS")
+
+
+            pop.url + "/v1/chat/completions", json=body | {"store": True}, headers=headers
+        ) as never:
+            assert never.status == 504
+            assert never.headers["cache-status"] == "edgecache; fwd=bypass; detail=stateful"
+        async with session.get(pop.url + "/v1/models") as models:
+            assert [model["id"] for model in (await models.json())["data"]] == ["edge-test", "edgecache/hashing"]
+
+
+async def test_the_configuration_in_force_is_a_metric(reloading: Reloading) -> None:
+    assert b'edgecache_config_info{hash="old"} 1.0' in reloading.daemon.metrics.render()
+    await reloading.daemon.reload()
+    text = reloading.daemon.metrics.render()
+    assert b'edgecache_config_info{hash="new"} 1.0' in text
+    assert b'hash="old"' not in text
+
+
+async def test_the_admin_listener_on_loopback_goes_by_loopback_names_only(pop: Pop) -> None:
+    async with aiohttp.ClientSession() as session:
+        for name, status in (("rebound.example", 400), ("localhost", 200)):
+            async with session.get(pop.admin_url + "/livez", headers={"Host": name}) as response:
+                assert response.status == status

@@ -48,7 +48,7 @@ class Sweeper:
         self._tier = tier
         self._clock = clock
         self._settings = settings
-        self._grace = grace
+        self.grace = grace
         self._metrics = metrics
         self._hand = 0
         self._oldest: int | None = None
@@ -98,7 +98,7 @@ class Sweeper:
             await self._end_of_pass()
             return 0
         self._hand = records[-1].id
-        late = self._clock.now() - self._grace
+        late = self._clock.now() - self.grace
         corrupt = [record.id for record in records if record.head is None]
         purged = [record.id for record in records if record.purged]
         expired = [r.id for r in records if r.head is not None and not r.purged and r.head.expires < late]

@@ -21,6 +21,7 @@ class Reading:
     content: tuple[str, ...]
     numbers: frozenset[str]
     names: frozenset[str]
+    symbols: frozenset[str]
     spellings: frozenset[str]
 
 
@@ -37,6 +38,7 @@ def read(text: str) -> Reading:
         content=tuple(lexicon.stem(word) for word in words if word not in lexicon.FILLERS),
         numbers=frozenset(_numbers(spans)),
         names=frozenset(_names(text, chunks)),
+        symbols=frozenset(lexicon.SYMBOLS.intersection(text)),
         spellings=frozenset(spellings),
     )
 
@@ -86,10 +88,17 @@ def order(ours: Reading, theirs: Reading) -> str | None:
     return None
 
 
+def symbols(ours: Reading, theirs: Reading) -> str | None:
+    """Other operators: `>` is not `<`, nor `C#` `C`."""
+    mine, other = ours.symbols - theirs.symbols, theirs.symbols - ours.symbols
+    return f"{_list(mine)} is not {_list(other)}" if mine or other else None
+
+
 GUARDS: tuple[tuple[str, Callable[[Reading, Reading], str | None]], ...] = (
     ("numbers", numbers),
     ("negation", negation),
     ("entities", entities),
+    ("symbols", symbols),
     ("order", order),
 )
 """Each guard by name. It returns what keeps the two questions apart, None where it sees nothing."""

@@ -6,6 +6,9 @@ from collections import defaultdict
 PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "−": "-"})  # noqa: RUF001 - these it is about
 """One form for typographic quotes and signs."""
 
+SYMBOLS = frozenset("<>&|*=^~#@+\\")
+"""Signs that mean something by themselves, as operators do; those of units and currencies belong to numbers."""
+
 EDGES = "\"'`()[]{}<>.,;:!?"
 WORD = re.compile(
     r"""(?<![\w.)])[-+]\d(?:[\d.,:/-]*\d)?      # -5  +1.5

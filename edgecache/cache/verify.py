@@ -11,9 +11,9 @@ _ENDS = ".,;:?…。、，；：？"  # noqa: RUF001 - full-width ones end sente
 def decide(question: str, candidates: Sequence[Candidate], *, threshold: float, tolerance: float) -> Verdict:
     """Accept the most similar candidate that nothing tells apart from `question`, or none.
 
-    A candidate that differs only in case, white space, quotes or the punctuation between words passes at once. Any
-    other must reach `threshold` plus `tolerance`, the error of a similarity at the embedder's precision, and then pass
-    every guard. Guards are asked only about candidates that are similar enough.
+    A candidate at the threshold that differs only in case, white space, quotes or the punctuation between words passes
+    at once. Any other must reach `threshold` plus `tolerance`, the error of a similarity at the embedder's precision,
+    and then pass every guard. Guards are asked only about candidates that are similar enough.
 
     `rule` of the verdict is `identical`, `similar`, `none-near` without any candidate, or what refused the best one:
     `similarity` or the name of a guard.
@@ -23,7 +23,7 @@ def decide(question: str, candidates: Sequence[Candidate], *, threshold: float, 
     plain = _plain(question)
     judged: list[tuple[Candidate, tuple[GuardWord, ...]]] = []
     for candidate in sorted(candidates, key=lambda each: -each.similarity):
-        if _plain(candidate.text) == plain:
+        if candidate.similarity >= threshold and _plain(candidate.text) == plain:
             judged.append((candidate, (GuardWord("identical", passed=True),)))
             return Verdict(candidate, "identical", "the same words", tuple(judged))
         near = _similarity(candidate, least)
@@ -48,8 +48,10 @@ def _similarity(candidate: Candidate, least: float) -> GuardWord:
 
 def _plain(text: str) -> list[str]:
     """The words without case, quotes around them and punctuation that only ends or joins phrases."""
-    words = (_bare(word) for word in text.translate(lexicon.PLAIN).casefold().split())
-    return [word for word in words if word]
+    spoken = text.translate(lexicon.PLAIN)
+    shouted = spoken.isupper()  # else `IT` is not `it`, nor `US` `us`
+    words = (_bare(word) for word in spoken.split())
+    return [word if not shouted and len(word) > 1 and word.isupper() else word.casefold() for word in words if word]
 
 
 def _bare(word: str) -> str:

@@ -91,7 +91,7 @@ def purge(
     model: Annotated[str | None, typer.Option(help="Answers of a model.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Answers of a tenant; beside another option: only its.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every answer.")] = False,
-    soft: Annotated[bool, typer.Option("--soft", help="Keep them for stale-if-error until replaced.")] = False,
+    soft: Annotated[bool, typer.Option("--soft", help="Keep them as expired ones until they are replaced.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before purging everything.")] = False,
     admin: AdminAddress = None,
     token: Token = None,

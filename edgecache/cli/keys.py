@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from edgecache.cli import output
+from edgecache.config.secret import HASHED, hashed
 from edgecache.errors import EdgeCacheError, NotFound
-from edgecache.http.auth import HASHED, hashed
 
 app = typer.Typer(no_args_is_help=True, help="API keys of a tenant, kept as hashes in its `keys_file`.")
 

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
-from edgecache.config import address
+from edgecache.config import address, secret
 from edgecache.config.tree import Auth, Config, Core
 
 Finding = tuple[str, str]
@@ -43,7 +44,12 @@ def _auth(auth: Auth) -> Iterator[Finding]:
         yield "auth.mode", 'is "keys" without any [[auth.tenant]]'
     for tenant_id in _repeated(tenant.id for tenant in auth.tenant):
         yield "auth.tenant", f"two tenants are named {tenant_id!r}"
-    if _repeated(key for tenant in auth.tenant for key in set(tenant.keys)):
+    keys = [(index, key) for index, tenant in enumerate(auth.tenant) for key in tenant.keys]
+    for index, key in keys:
+        if not key or (key.startswith(secret.HASHED) and not secret.well_formed(key)):
+            yield f"auth.tenant[{index}].keys", f"a key is empty, or not {secret.HASHED} and 64 hexadecimal digits"
+            return
+    if _repeated(digest for _, digest in {(index, secret.digest(key).hex()) for index, key in keys}):
         yield "auth.tenant", "two tenants share a key"
 
 
@@ -53,6 +59,16 @@ def _upstreams(config: Config) -> Iterator[Finding]:
     for index, upstream in enumerate(config.upstream):
         if upstream.url.rstrip("/").endswith("/v1"):
             yield f"upstream[{index}].url", "leave out the /v1 at its end"
+        elif not _is_url(upstream.url):
+            yield f"upstream[{index}].url", "is not a URL with a host and, if any, a port up to 65535"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, text))
+    except ValueError:
+        return False
 
 
 def _core(core: Core) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 Seconds = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
 Bytes = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
@@ -40,11 +41,11 @@ class Admin(Section, frozen=True):
 class Limits(Section, frozen=True):
     """What one client may take."""
 
-    header_timeout: Annotated[Seconds, _doc("s to send the whole request head")] = 10.0
-    body_timeout: Annotated[Seconds, _doc("s to send the body, before `body_min_rate` is taken into account")] = 30.0
+    header_timeout: Annotated[Positive, _doc("s to send the whole request head")] = 10.0
+    body_timeout: Annotated[Positive, _doc("s to send the body, before `body_min_rate` is taken into account")] = 30.0
     body_min_rate: Annotated[Bytes, _doc("bytes/s that extend `body_timeout` for large bodies")] = 1024
-    idle_timeout: Annotated[Seconds, _doc("s an idle keep-alive connection stays open")] = 75.0
-    write_timeout: Annotated[Seconds, _doc("s a client may leave response bytes unread")] = 30.0
+    idle_timeout: Annotated[Positive, _doc("s an idle keep-alive connection stays open")] = 75.0
+    write_timeout: Annotated[Positive, _doc("s a client may leave response bytes unread")] = 30.0
     max_body_bytes: Annotated[Bytes, _doc("largest request body")] = 10 * 1024 * 1024
     max_header_bytes: Annotated[Bytes, _doc("largest request line and header section together")] = 65536
     max_json_depth: Annotated[Count, _doc("deepest nesting of a request body")] = 64

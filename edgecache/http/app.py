@@ -7,8 +7,10 @@ import asyncio
 import logging
 from typing import Any, cast
 
+import msgspec
 from aiohttp import web
 
+from edgecache.config import Limits, address
 from edgecache.http import middleware
 from edgecache.http.admin import cache, config, health, metrics
 from edgecache.http.auth import Access
@@ -19,6 +21,8 @@ from edgecache.http.public import embeddings, models, openai, responses
 from edgecache.http.services import SERVICES, Services
 
 log = logging.getLogger(__name__)
+
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 _QUICK = frozenset({"chat.completions", "completions", "responses"})
 """Routes whose exact hits take the short cut."""
@@ -85,8 +89,9 @@ def _application(services: Services, routes: tuple[Route, ...], policies: Polici
 class Listener:
     """One application on one address."""
 
-    def __init__(self, app: web.Application, render: Render, quick: Quick) -> None:
+    def __init__(self, app: web.Application, render: Render, quick: Quick, limits: Limits) -> None:
         """Raises ConfigError without aiohttp's C parser, at `start`."""
+        self._limits = limits
         self._app = app
         self._render = render
         self._quick = quick
@@ -95,7 +100,7 @@ class Listener:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and say where: with port 0 the system chose one. Raises OSError when the address is not to be had."""
-        self._runner = _Runner(self._app, self._render, self._quick)
+        self._runner = _Runner(self._app, self._render, self._quick, self._limits)
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, host or None, port, backlog=1024)
         await self._site.start()
@@ -126,7 +131,8 @@ class Listener:
 class _Runner(web.AppRunner):
     """aiohttp's runner, with our server in place of its own."""
 
-    def __init__(self, app: web.Application, render: Render, quick: Quick) -> None:
+    def __init__(self, app: web.Application, render: Render, quick: Quick, limits: Limits) -> None:
+        self._limits = limits
         super().__init__(app, shutdown_timeout=_LAST_MOMENT)
         self._render = render
         self._quick = quick
@@ -137,7 +143,7 @@ class _Runner(web.AppRunner):
         return GuardedServer(
             self._app._handle,  # noqa: SLF001 - aiohttp passes it to its own server in the same way
             request_factory=self._app._make_request,  # noqa: SLF001
-            limits=services.config.limits,
+            limits=self._limits,
             metrics=services.metrics,
             render=self._render,
             quick=self._quick,
@@ -148,12 +154,19 @@ def public_listener(services: Services) -> Listener:
     """The OpenAI API, ready to be started."""
     books = Books(services)
     quick = middleware.quick(services, {route.path: route for route in PUBLIC if route.name in _QUICK}, books)
-    return Listener(create_public(services, books), middleware.protocol_error(services, books), quick)
+    render = middleware.protocol_error(services, books)
+    return Listener(create_public(services, books), render, quick, services.config.limits)
 
 
 def admin_listener(services: Services) -> Listener:
-    """The admin API, ready to be started."""
-    return Listener(create_admin(services), middleware.admin_protocol_error, lambda _message, _body: None)
+    """The admin API, ready to be started.
+
+    On loopback it goes by loopback names only: a web page whose name was rebound to 127.0.0.1 gets nothing from it.
+    """
+    limits, place = services.config.limits, address.parse(services.config.admin.listen)
+    if place.loopback:
+        limits = msgspec.structs.replace(limits, allowed_hosts=_LOOPBACK_NAMES)
+    return Listener(create_admin(services), middleware.admin_protocol_error, lambda _message, _body: None, limits)
 
 
 async def drain(services: Services, public: Listener) -> None:

@@ -9,13 +9,11 @@ from collections.abc import Iterable
 from enum import Enum
 from hashlib import blake2b
 
-from edgecache.config import Auth
+from edgecache.config import Auth, secret
 from edgecache.errors import Forbidden, Unauthorized
 from edgecache.types import Tenant
 
 DEFAULT_TENANT = "default"
-HASHED = "hmac-sha256:"
-_DOMAIN = b"edgecache api key v1"
 _REMEMBERED = 4096
 """Accepted credentials whose tenant is remembered, by a cheaper hash than the one that stands in the configuration."""
 
@@ -29,19 +27,6 @@ class Access(Enum):
     """A tenant, as `auth.mode` has it."""
     OPERATOR = "operator"
     """The admin token, where one is configured."""
-
-
-def hashed(key: str) -> str:
-    """`key` in the form that may stand in the configuration instead of it."""
-    return HASHED + _digest(key).hex()
-
-
-def _digest(key: str) -> bytes:
-    return hmac.digest(_DOMAIN, key.encode("utf-8", "surrogateescape"), "sha256")
-
-
-def _stored_digest(key: str) -> bytes:
-    return bytes.fromhex(key.removeprefix(HASHED)) if key.startswith(HASHED) else _digest(key)
 
 
 def bearer(authorization: str | None) -> str:
@@ -63,7 +48,7 @@ class Authenticator:
         self._models: dict[str, frozenset[str]] = {}
         for tenant in settings.tenant:
             self._models[tenant.id] = frozenset(tenant.models)
-            self._tenants.update({_stored_digest(key): Tenant(tenant.id) for key in tenant.keys})
+            self._tenants.update({secret.digest(key): Tenant(tenant.id) for key in tenant.keys})
 
     def tenant(self, authorization: str | None) -> Tenant:
         """Whose request this is; raises Unauthorized."""
@@ -80,7 +65,7 @@ class Authenticator:
     def _judge(self, authorization: str | None, credential: bytes) -> Tenant:
         if self._mode == "forward":
             return _forwarded(authorization, credential)
-        tenant = self._tenants.get(_digest(bearer(authorization)))
+        tenant = self._tenants.get(secret.presented(bearer(authorization)))
         if tenant is None:
             raise Unauthorized("Incorrect API key provided.")
         return tenant
@@ -111,5 +96,5 @@ def operator(authorization: str | None, token: str | None) -> None:
     """Raise Unauthorized unless `authorization` carries the admin `token`; with `token` None anybody may."""
     if token is None:
         return
-    if not hmac.compare_digest(_digest(bearer(authorization)), _digest(token)):
+    if not hmac.compare_digest(secret.presented(bearer(authorization)), secret.presented(token)):
         raise Unauthorized("Incorrect admin token.")

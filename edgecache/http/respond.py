@@ -81,8 +81,7 @@ def quoted(text: str) -> str:
     return '"' + _UNQUOTABLE.sub("?", text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _cache_headers(reply: Reply) -> str:
-    info = reply.cache
+def _info_headers(info: CacheInfo) -> str:
     lines = f"cache-status: {cache_status(info)}\r\nx-edgecache-status: {info.status}\r\n"
     if info.age is not None:
         lines += f"age: {info.age}\r\n"
@@ -90,6 +89,11 @@ def _cache_headers(reply: Reply) -> str:
         lines += f"x-edgecache-entry: {info.entry_id}\r\n"
     if info.similarity is not None:
         lines += f"x-edgecache-similarity: {info.similarity:.4f}\r\n"
+    return lines
+
+
+def _cache_headers(reply: Reply) -> str:
+    lines = _info_headers(reply.cache)
     if reply.upstream:
         lines += f"x-edgecache-upstream: {reply.upstream}\r\n"
     return lines + _extra(reply.headers) if reply.headers else lines
@@ -175,6 +179,9 @@ def failure(
 ) -> Answer:
     """The answer to a request that failed with `error`: OpenAI's envelope."""
     extra = _extra(errors.headers(error))
+    if error.cache is not None:
+        extra += _info_headers(error.cache)
+        exchange.cache = error.cache.status
     body = openai.error_body(error)
     return complete(services, request, exchange, error.status, body, extra=extra, keep_alive=keep_alive)
 

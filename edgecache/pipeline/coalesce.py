@@ -100,6 +100,8 @@ class Flight:
     def leave(self, listener: "Listener") -> None:
         """One listener fewer; without any, an unfinished answer is of no use to anybody."""
         self._listeners.discard(listener)
+        if not self._listeners:
+            self._room.set()  # whoever waited for a reader waits for nobody now
         if not self._listeners and not self.over and not self._complete:
             self._close()
             self._task.cancel()

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from edgecache.cache import policy
 from edgecache.cache.policy import Decision
+from edgecache.clock import Clock
 from edgecache.config import Cache
 from edgecache.errors import EmbedError, StoreError
 from edgecache.pipeline.lookup import Found, Lookup
@@ -14,7 +16,8 @@ from edgecache.types import CacheKey, Call, Verdict
 class Explainer:
     """Runs key, policy, lookups and hit decision of a request and reports each one's word."""
 
-    def __init__(self, planner: Planner, lookup: Lookup) -> None:
+    def __init__(self, planner: Planner, lookup: Lookup, *, clock: Clock) -> None:
+        self._clock = clock
         self._planner = planner
         self._lookup = lookup
 
@@ -41,9 +44,20 @@ class Explainer:
             return report | {"verdict": "BYPASS", "rule": decision.bypass}
         exact = self._lookup.exact(call, key)
         report["exact"] = _entry(exact)
+        if decision.refresh:
+            return report | {"verdict": "REFRESH", "rule": "refresh"}
         if exact.ok:
-            return report | {"verdict": "HIT", "rule": "exact"}
+            return report | {"verdict": "STALE" if exact.stale else "HIT", "rule": "exact"}
+        if self._renewable(call, key, decision, settings, exact):
+            return report | {"verdict": "STALE", "rule": "stale-while-revalidate"}
         return report | await self._semantic(call, key, decision, settings, trace)
+
+    def _renewable(self, call: Call, key: CacheKey, decision: Decision, settings: Cache, exact: Found) -> bool:
+        """Whether the expired entry would be served while a new one is fetched, as `pipeline.fallback` does."""
+        grace = settings.stale_while_revalidate
+        if exact.entry is None or not decision.store or grace <= 0:
+            return False
+        return policy.stale_on_error(exact.entry, call, key, now=self._clock.now(), grace=grace)
 
     async def _semantic(
         self, call: Call, key: CacheKey, decision: Decision, settings: Cache, trace: Trace

@@ -54,14 +54,18 @@ class Fallback:
         self._metrics.lookups.labels("stale", detail).inc()
         return self._replay.reply(ticket.call, entry, CacheStatus.STALE, now=now, detail=detail)
 
-    def refusal(self, call: Call) -> Reply | None:
-        """What the upstream said to the same request a moment ago, if it refused it."""
-        found = self._refusals.get(_digest(call)) if self._refusals else None
+    def refusal(self, ticket: Ticket) -> Reply | None:
+        """What the upstream said to the same request a moment ago, if it refused it and nothing new is asked for."""
+        call = ticket.call
+        wants_new = ticket.decision.refresh or call.controls.max_age is not None
+        found = self._refusals.get(_digest(call)) if self._refusals and not wants_new else None
         if found is None or found.until <= self._clock.now():
             return None
         self._metrics.lookups.labels("negative", str(found.reply.status)).inc()
         info = CacheInfo(CacheStatus.HIT, detail="negative", ttl=int(found.until - self._clock.now()))
-        return Reply(found.reply.status, info, found.reply.content_type, found.reply.body)
+        return Reply(
+            found.reply.status, info, found.reply.content_type, found.reply.body, upstream=found.reply.upstream
+        )
 
     def note(self, call: Call, reply: Reply, settings: Cache) -> None:
         """Remember `reply` if it is a refusal."""

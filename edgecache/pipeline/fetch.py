@@ -1,6 +1,9 @@
 """The answer of an upstream as a reply: streamed on as it comes, shared with identical requests, kept if complete."""
 
-from edgecache.errors import UpstreamError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edgecache.errors import EdgeCacheError, NotCached, UpstreamError
 from edgecache.pipeline.coalesce import Flights, Listener, Transcript
 from edgecache.pipeline.fill import Filler, Ticket
 from edgecache.pipeline.replay import Replay
@@ -28,11 +31,22 @@ class Fetcher:
 
     async def bypass(self, call: Call, info: CacheInfo, trace: Trace) -> Reply:
         """The upstream's answer, neither shared nor kept."""
+        with _said(call, info):
+            return await self._passed(call, info, trace)
+
+    async def _passed(self, call: Call, info: CacheInfo, trace: Trace) -> Reply:
         listener = self._flights.start(lambda: self._dispatcher.dispatch(call), _keep_nothing)
         return await self._reply(listener, info, trace)
 
     async def miss(self, ticket: Ticket, info: CacheInfo, trace: Trace) -> Reply:
-        """The upstream's answer, shared with identical requests in progress, and kept."""
+        """The upstream's answer, shared with identical requests in progress, and kept.
+
+        Raises NotCached instead where only a stored answer was asked for.
+        """
+        with _said(ticket.call, info):
+            return await self._fetched(ticket, info, trace)
+
+    async def _fetched(self, ticket: Ticket, info: CacheInfo, trace: Trace) -> Reply:
         sharing = ticket.settings.coalesce and not ticket.decision.refresh
         for _ in range(_JOINS if sharing else 0):
             listener = self._flights.join(_key(ticket))
@@ -100,8 +114,21 @@ class Fetcher:
         return reply
 
 
-def _key(ticket: Ticket) -> tuple[bytes, int | None]:
-    return ticket.key.digest, ticket.key.max_tokens
+@contextmanager
+def _said(call: Call, info: CacheInfo) -> Iterator[None]:
+    """Errors that leave the block say how the cache handled the request; RFC 9111, 5.2.1.7: only-if-cached is one."""
+    try:
+        if call.controls.only_if_cached:
+            raise NotCached("No stored answer fits this request, and only-if-cached was asked for.")
+        yield
+    except EdgeCacheError as error:
+        error.cache = info
+        raise
+
+
+def _key(ticket: Ticket) -> tuple[bytes, int | None, int]:
+    """Whose answer may be shared: not that of a request that was made before the last purge."""
+    return ticket.key.digest, ticket.key.max_tokens, ticket.purge
 
 
 def _shape(call: Call) -> tuple[bool, bool]:

@@ -29,13 +29,17 @@ _INLINE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What is known about an answer before it arrives. `token` orders the fill against purges (see `store.entries`)."""
+    """What is known about an answer before it arrives.
+
+    `token` orders the fill against purges (see `store.entries`); `purge` is the last purge before the request.
+    """
 
     call: Call
     key: CacheKey
     decision: Decision
     settings: Cache
     token: int
+    purge: int = 0
     vector: Vector | None = None
 
 

@@ -54,9 +54,9 @@ class Lookup:
         fresh = policy.usable(entry, call, key, now=self._clock.now())
         return Found(entry, ok=fresh.ok, stale=fresh.stale, reason=fresh.reason)
 
-    def token(self) -> int:
-        """Orders a fill that begins now against purges: see `store.entries`."""
-        return self._store.epoch()
+    def token(self) -> tuple[int, int]:
+        """Orders a fill that begins now against purges (see `store.entries`), and the last purge there was."""
+        return self._store.epoch(), self._store.last_purge
 
     def used(self, found: Found, status: CacheStatus) -> Entry:
         """The entry of a hit, counted: as a lookup, as tokens saved, and towards keeping it."""

@@ -44,6 +44,7 @@ class Replay:
             info,
             content_type=content_type,
             body=content,
+            upstream=entry.upstream or None,
             prompt_tokens=entry.prompt_tokens,
             completion_tokens=entry.completion_tokens,
         )

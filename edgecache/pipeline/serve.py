@@ -9,7 +9,7 @@ from edgecache.cache.policy import Decision
 from edgecache.clock import Clock
 from edgecache.config import Cache
 from edgecache.embed.base import Vector
-from edgecache.errors import NotCached, TextTooLong, UpstreamError
+from edgecache.errors import TextTooLong, UpstreamError
 from edgecache.pipeline.fallback import Fallback
 from edgecache.pipeline.fetch import Fetcher
 from edgecache.pipeline.fill import Ticket
@@ -66,8 +66,8 @@ class Pipeline:
         if exact.ok:
             return self._hit(call, exact, CacheStatus.HIT)
 
-        ticket = Ticket(call, key, decision, settings, self._lookup.token())
-        if (refused := self._fallback.refusal(call)) is not None:
+        ticket = Ticket(call, key, decision, settings, *self._lookup.token())
+        if (refused := self._fallback.refusal(ticket)) is not None:
             return refused
         if (stale := self._fallback.while_revalidating(ticket, exact.entry)) is not None:
             self._tasks.spawn(self._fetcher.renew(ticket), name="renew")
@@ -77,7 +77,7 @@ class Pipeline:
         if near.ok:
             return self._hit(call, near, CacheStatus.SEMANTIC_HIT)
 
-        info = self._miss(call, decision, exact, near)
+        info = self._miss(decision, exact, near)
         return await self._fetch(replace(ticket, vector=vector), info, exact.entry, trace)
 
     def hit(self, call: Call, trace: Trace) -> Reply | None:
@@ -97,9 +97,8 @@ class Pipeline:
     async def _bypass(self, call: Call, decision: Decision, trace: Trace) -> Reply:
         reason = decision.bypass or "error"
         self._metrics.lookups.labels("bypass", reason).inc()
-        if call.controls.only_if_cached:
-            raise NotCached(f"This request is never cached ({reason}) and only-if-cached was asked for.")
-        return await self._fetcher.bypass(call, CacheInfo(CacheStatus.BYPASS, fwd="bypass", detail=reason), trace)
+        info = CacheInfo(CacheStatus.BYPASS, fwd="bypass", detail=reason)
+        return await self._fetcher.bypass(call, info, trace)
 
     def _exact(self, call: Call, key: CacheKey, decision: Decision, trace: Trace) -> Found:
         if decision.exact and not decision.refresh:
@@ -128,11 +127,9 @@ class Pipeline:
             call, entry, status, now=self._clock.now(), similarity=found.similarity, detail=detail
         )
 
-    def _miss(self, call: Call, decision: Decision, exact: Found, near: Found) -> CacheInfo:
+    def _miss(self, decision: Decision, exact: Found, near: Found) -> CacheInfo:
         reason = near.reason if exact.entry is None else exact.reason
         self._metrics.lookups.labels("miss", reason).inc()
-        if call.controls.only_if_cached:
-            raise NotCached("No stored answer fits this request and only-if-cached was asked for.")
         if decision.refresh:
             return CacheInfo(CacheStatus.REFRESH, fwd="request")
         fwd = "stale" if exact.entry is not None else "miss"

@@ -55,6 +55,8 @@ class EntryStore:
         self._removed: deque[Removed] = deque()
         self._corrupt = 0
         self._near_full = False
+        self.last_purge = 0
+        """The id of the latest purge since this store was opened."""
         self._dimension: int | None = None
         try:
             with self._db.env.begin() as txn:
@@ -177,12 +179,15 @@ class EntryStore:
         A soft purge only marks them stale. Purging one entry returns 0 when the tenant has no such entry.
         """
         if selector.kind is Kind.ENTRY:
-            return int(await self._writer.submit(lambda batch: changes.purge_entry(batch, selector, soft=soft)))
-        return int(
-            await self._writer.submit(
-                lambda batch: changes.mark(batch, selector, soft=soft, at=self._clock.now(), purges=self._purges)
+            purge = int(await self._writer.submit(lambda batch: changes.purge_entry(batch, selector, soft=soft)))
+        else:
+            purge = int(
+                await self._writer.submit(
+                    lambda batch: changes.mark(batch, selector, soft=soft, at=self._clock.now(), purges=self._purges)
+                )
             )
-        )
+        self.last_purge = max(self.last_purge, purge)
+        return purge
 
     def _committed(self, batch: Batch) -> None:
         self._purges.committed(batch)

@@ -31,8 +31,8 @@ LEAST_RECALL = 0.99
 _WINDOW = 256
 _REBUILD_SHARE = 0.25
 _RELEVANT = 0.7
-_INLINE = 1024
-"""Vectors that are compared in some fifty microseconds."""
+_INLINE = {Flat: 1024, Coded: 131_072}
+"""Vectors of a rung that are searched within half a millisecond: less than waking a thread and being woken costs."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -104,7 +104,7 @@ class VectorIndex:
         if partition is None:
             return []
         self._check_shape(vector)
-        small = isinstance(partition, Flat) and len(partition) <= _INLINE
+        small = len(partition) <= _INLINE[type(partition)]
         if small and not self._closed and self._turn.acquire(blocking=False):
             try:
                 return self._search(scope, vector, k)

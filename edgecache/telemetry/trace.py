@@ -4,7 +4,7 @@ from types import TracebackType
 
 from edgecache.clock import Clock
 
-STAGES = ("auth", "parse", "key", "exact", "embed", "ann", "verify", "store", "upstream", "write")
+STAGES = ("parse", "key", "exact", "embed", "ann", "verify", "upstream")
 """The stage names in use; the label values of `edgecache_stage_duration_seconds`."""
 
 

@@ -130,8 +130,10 @@ class UpstreamAnswer:
     async def _stream_bytes(self) -> bytes:
         try:
             return await self._bytes()
-        except UpstreamTimeout as stalled:
-            raise UpstreamDied(stalled.message) from stalled
+        except UpstreamDied:
+            raise
+        except UpstreamError as broken:  # too slow, or too large
+            raise UpstreamDied(broken.message) from broken
 
     async def _bytes(self) -> bytes:
         """What has arrived; empty at the end of the body."""

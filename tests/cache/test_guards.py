@@ -9,7 +9,7 @@ from edgecache.cache import guards
 
 def objecting(one: str, other: str) -> set[str]:
     said = guards.words(guards.read(one), guards.read(other))
-    assert [word.guard for word in said] == ["numbers", "negation", "entities", "order"]
+    assert [word.guard for word in said] == ["numbers", "negation", "entities", "symbols", "order"]
     assert all(word.passed == (word.detail == "") for word in said)
     return {word.guard for word in said if not word.passed}
 
@@ -183,3 +183,17 @@ def test_a_question_is_never_apart_from_itself(text: str) -> None:
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_guards_say_the_same_in_either_direction(one: str, other: str) -> None:
     assert objecting(one, other) == objecting(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "passed"),
+    [
+        pytest.param("what does > do in bash", "what does < do in bash", False, id="another operator"),
+        pytest.param("how old is C#", "how old is C", False, id="a sign too many"),
+        pytest.param("what does a > b mean", "meaning of a > b", True, id="the same sign"),
+        pytest.param("is 50% a half", "is 50 percent a half", True, id="signs of units belong to numbers"),
+    ],
+)
+def test_signs_that_mean_something_are_compared(one: str, other: str, passed: bool) -> None:
+    words = {word.guard: word for word in guards.words(guards.read(one), guards.read(other))}
+    assert words["symbols"].passed is passed

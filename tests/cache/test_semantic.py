@@ -310,3 +310,16 @@ async def test_a_kill_loses_nothing_acknowledged_and_brings_nothing_purged_back(
     assert all(shelf.store.get(entry_id) is None for entry_id in purged)
     assert shelf.tier.drift() == 0
     assert np.array_equal(np.sort(await shelf.index.ids()), shelf.store.vector_ids())
+
+
+async def test_candidates_too_far_away_are_left_out_but_the_nearest_is_always_told(
+    open_shelf, make_entry, make_key, make_vector
+) -> None:
+    shelf = await open_shelf()
+    await fill(shelf, make_entry, make_vector, [f"question {i}" for i in range(30)])
+    everything = await shelf.tier.neighbours(make_key("x"), make_vector("question 7"), 8)
+    near = await shelf.tier.neighbours(make_key("x"), make_vector("question 7"), 8, least=0.9)
+    none = await shelf.tier.neighbours(make_key("x"), make_vector("something else"), 8, least=2.0)
+    assert len(everything) == 8
+    assert [entry.text for entry, _ in near] == ["question 7"]
+    assert len(none) == 1

@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecache.config import Auth, AuthTenant
+from edgecache.config.secret import HASHED, hashed
 from edgecache.errors import Forbidden, Unauthorized
-from edgecache.http.auth import HASHED, Authenticator, hashed, operator
+from edgecache.http.auth import Authenticator, operator
 
 
 def keys(*given: str, models: tuple[str, ...] = ()) -> Authenticator:

@@ -237,3 +237,13 @@ async def test_an_answer_that_was_refused_is_not_shared_with_those_who_ask_later
     await listener.landed()
     assert stage.flights.join("key") is None
     assert stage.landings == []
+
+
+async def test_a_flight_that_waits_for_a_reader_is_not_left_hanging_when_the_last_one_leaves(stage: Stage) -> None:
+    listener = stage.start()
+    stage.answer.say(b"x" * 2_000_000 + b"data: [DONE]\n\n", None)
+    await listener.head()
+    await settle()
+    await listener.aclose()
+    await asyncio.wait_for(listener.flight.landed.wait(), 5)
+    assert stage.answer.closed.is_set()

@@ -102,3 +102,10 @@ async def test_being_turned_away_for_load_is_not_remembered(pop: Pop, core) -> N
     core.configure(failure_injection_rate=0.0)
     reply = await pop.ask("Another question?")
     assert (reply.status, json.loads(reply.body)["object"]) == (200, "chat.completion")
+
+
+@pytest.mark.parametrize("controls", [{"no_cache": True}, {"max_age": 0.0}], ids=str)
+async def test_a_remembered_refusal_does_not_answer_who_wants_a_new_answer(pop: Pop, controls) -> None:
+    wrong = BODY | {"no_such_field": True}
+    await pop.ask(wrong)
+    assert (await pop.ask(wrong, **controls)).cache.detail != "negative"

@@ -39,7 +39,7 @@ async def explain(request: web.Request) -> web.Response:
     call = middleware.call_of(
         services, Endpoint(name), raw, request.headers, tenant=tenant, request_id=services.ids.mint()
     )
-    return _json(await services.explainer.explain(call, services.config.cache, Trace(services.clock)))
+    return _json(await services.explainer.explain(call, services.pipeline.settings, Trace(services.clock)))
 
 
 async def purge(request: web.Request) -> web.Response:
@@ -84,7 +84,8 @@ async def import_(request: web.Request) -> web.Response:
     except StoreError as error:
         raise BadRequest(f"The import ended early: {error.message}.") from error
     finally:
-        await services.semantic.repair()
+        if services.config.cache.semantic.enabled:
+            await services.semantic.repair()
     return _json(done)
 
 

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from edgecache.errors import ModelNotFound
+from edgecache.errors import ModelNotFound, UpstreamError
 from edgecache.http import respond
 from edgecache.http.exchange import EXCHANGE
 from edgecache.http.services import SERVICES, Services
@@ -30,5 +30,10 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
 
 
 async def _visible(services: Services, tenant: Tenant) -> list[tuple[str, str]]:
-    models = [*await services.pool.models(), (f"{LOCAL_OWNER}/{services.batcher.embedder.name}", LOCAL_OWNER)]
-    return services.auth.visible(tenant, models)
+    """What is known: with the upstreams down that is the embedder of this POP."""
+    local = (f"{LOCAL_OWNER}/{services.batcher.embedder.name}", LOCAL_OWNER)
+    try:
+        models = await services.pool.models()
+    except UpstreamError:
+        models = []
+    return services.auth.visible(tenant, [*models, local])
