@@ -228,10 +228,8 @@ async def test_a_failure_says_what_the_cache_made_of_the_request(start_pop) -> N
     async with aiohttp.ClientSession() as session:
         async with session.post(pop.url + "/v1/chat/completions", json=body) as down:
             assert (down.status, down.headers["x-edgecache-status"]) == (502, "MISS")
-
-
-            pop.url + "/v1/chat/completions", json=body | {"store": True}, headers=headers
-        ) as never:
+        headers, never_cached = {"Cache-Control": "only-if-cached"}, body | {"store": True}
+        async with session.post(pop.url + "/v1/chat/completions", json=never_cached, headers=headers) as never:
             assert never.status == 504
             assert never.headers["cache-status"] == "edgecache; fwd=bypass; detail=stateful"
         async with session.get(pop.url + "/v1/models") as models:
