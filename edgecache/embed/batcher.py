@@ -214,7 +214,9 @@ class Batcher:
         if not np.isfinite(vectors).all():
             raise EmbedError("the embedder returned a vector that is not a number")
         self._failures = 0
-        self._adapt(sum(map(len, batch)), self._clock.monotonic() - begun)
+        elapsed = self._clock.monotonic() - begun
+        self._adapt(sum(map(len, batch)), elapsed)
+        self._metrics.embed_pass.observe(elapsed)
         self._metrics.embed_batch.observe(len(batch))
         return vectors
 

@@ -71,6 +71,7 @@ class Metrics:
         self.index_vectors = self._gauge("index_vectors", "Vectors in the index.")
         self.index_drift = self._gauge("index_drift", "Vectors stored minus vectors indexed; must be 0 when idle.")
         self.embed_batch = self._histogram("embed_batch_size", "Texts per forward pass.", (1, 2, 4, 8, 16, 32, 64, 128))
+        self.embed_pass = self._histogram("embed_pass_seconds", "One forward pass of the embedder.", _STAGE)
         self.embed_queue = self._gauge("embed_queue", "Texts waiting for a vector.")
         self.upstream_requests = self._counter("upstream_requests", "Requests sent upstream.", "cluster", "code")
         self.upstream_inflight = self._gauge("upstream_inflight", "Upstream requests in progress.", "cluster")
