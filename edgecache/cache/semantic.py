@@ -101,7 +101,8 @@ class SemanticTier:
             await self._load(stored)
             origin = "snapshot"
         except StoreError as error:
-            log.info("no usable snapshot of the index: %s", error)
+            if self._path.exists():  # there is none at the first start, and nothing to say about it
+                log.info("no usable snapshot of the index: %s", error)
             origin = "rebuild"
             await self._rebuild()
         await self.repair()
