@@ -134,6 +134,7 @@ class Daemon:
             self.tasks.spawn(self._watch_loop(), name="loop-lag")
             self.tasks.spawn(self._watch_store(), name="store-stats")
             self._exit.push_async_callback(self.tasks.close)
+            self._exit.push_async_callback(self.flights.settle)
             self.services.readiness.started = True
         except BaseException:
             await self.stop()

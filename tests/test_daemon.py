@@ -249,3 +249,11 @@ async def test_the_admin_listener_on_loopback_goes_by_loopback_names_only(pop: P
         for name, status in (("rebound.example", 400), ("localhost", 200)):
             async with session.get(pop.admin_url + "/livez", headers={"Host": name}) as response:
                 assert response.status == status
+
+
+async def test_an_answer_given_just_before_the_stop_is_kept(start_pop, core) -> None:
+    first = await start_pop(core.url)
+    await read(await first.ask(QUESTION))
+    await first.daemon.stop()
+    second = await start_pop(core.url)
+    assert (await second.ask(QUESTION)).cache.status == CacheStatus.HIT

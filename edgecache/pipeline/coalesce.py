@@ -9,6 +9,7 @@ beyond what may be kept takes no more listeners and drops each part once all hav
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from edgecache.errors import ClientError, UpstreamDied, UpstreamError
@@ -18,6 +19,7 @@ from edgecache.upstream.answer import UpstreamAnswer
 from edgecache.wire import sse
 
 _AHEAD = 1024 * 1024
+_SETTLE = 5.0
 _LATER = 0.01
 """Seconds before the copy is made. Nobody waits for it, but a client that asks again at once would wait behind it: at
 one connection it cost the next request half a millisecond. Until then the flight itself answers who asks the same."""
@@ -154,19 +156,19 @@ class Flight:
         if answer.streaming:
             async for chunk in answer.chunks():
                 self._complete = self._complete or _ends_answer(chunk.events)
-                self._note(chunk.events)
+                self._note(chunk.events, sum(map(len, chunk.events)))
                 await self._append(chunk.visible)
         else:
             script.body = await answer.read()
-            self._note([script.body])
+            self._note([], len(script.body))
             await self._append(script.body)
         script.ended = True
 
-    def _note(self, events: list[bytes]) -> None:
+    def _note(self, events: list[bytes], size: int) -> None:
         """Keep what arrived for the copy, unless there is to be none, or it would be too large."""
         if not self._kept:
             return
-        self._keep -= sum(map(len, events))
+        self._keep -= size
         if self._keep >= 0:
             self.transcript.events.extend(events)
         else:
@@ -270,6 +272,12 @@ class Flights:
         if key is not None:
             self._open[key] = flight
         return flight.listen()
+
+    async def settle(self) -> None:
+        """Wait for the copies of answers that have ended, at most `_SETTLE` seconds."""
+        landings = [flight.landed.wait() for flight in self._open.values() if flight.over]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*landings), _SETTLE)
 
     def join(self, key: Hashable) -> Listener | None:
         """Listen to the flight of `key`, if there is one."""

@@ -60,9 +60,9 @@ async def fill(
         if await ask(session, pop.url, question(prefix, earlier), **{"Cache-Control": "only-if-cached"}) == "HIT":
             acknowledged.add(question(prefix, earlier))
         if number % 5 == 0:
+            acknowledged.discard(question(prefix, earlier))  # in doubt from here on, should the answer not come
             async with session.post(pop.admin + "/admin/v1/purge", json={"tags": [f"{prefix}-{earlier}"]}) as response:
                 if response.status == 200:
-                    acknowledged.discard(question(prefix, earlier))
                     purged.add(question(prefix, earlier))
                     told()
 
