@@ -3,6 +3,8 @@
 # make check   style, types and import contracts
 # make e2e     end-to-end tests against NVIDIA's Dynamo frontend and TensorRT-LLM mocker, in .venv-dynamo
 # make bench   replay real questions (make bench ARGS="--data questions.jsonl.gz --limit 2000")
+# make quality right and wrong hits against other caches (make quality ARGS="--data DIR"); the report is in build/quality
+# make verifier train the pair verifier anew (make verifier DATA=../shared/data WORKERS=2)
 # make docs    write the generated pages anew
 # make clean   remove environments and caches (not data/)
 
@@ -14,12 +16,15 @@ PIP_OPTIONS = --quiet --disable-pip-version-check
 BIN = .venv/bin
 # Stamps: what was installed, so that a second run has nothing to do.
 RUNTIME = .venv/.stamp-runtime
+BENCH = .venv/.stamp-bench
 DEV = .venv/.stamp-dev
 DYNAMO = .venv-dynamo/.stamp
 ARGS ?=
+DATA ?= ../shared/data
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check e2e bench docs clean
+.PHONY: help serve test check e2e bench quality verifier docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -42,13 +47,24 @@ e2e: $(DEV) $(DYNAMO)
 bench: $(RUNTIME)
 	@exec $(BIN)/edgecache bench replay $(ARGS)
 
+quality: $(BENCH)
+	@exec $(BIN)/edgecache bench quality compare $(ARGS)
+
+verifier: $(RUNTIME)
+	$(BIN)/python -m models.verifier.train --data $(DATA) --workers $(WORKERS) --out build/verifier
+	$(BIN)/python -m models.verifier.train --data $(DATA) --workers $(WORKERS) --out build/verifier \
+		--start build/verifier/network.pt --rest 0.2 --rate 6e-5 --seed 1
+	$(BIN)/python -m models.verifier.export --network build/verifier/network.pt
+	OMP_NUM_THREADS=1 $(BIN)/python -m models.verifier.calibrate --data $(DATA)
+	$(BIN)/python -m models.verifier.export --pin
+
 docs: $(RUNTIME)
 	$(BIN)/edgecache config docs > docs/config.md
 	$(BIN)/edgecache config schema > docs/edgecache.schema.json
 	$(BIN)/edgecache docs > docs/cli.md
 
 clean:
-	rm -rf .venv .venv-dynamo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-dynamo .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find edgecache tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call venv,FOLDER): a virtual environment, or a word on what is missing.
@@ -68,7 +84,11 @@ $(RUNTIME): requirements/torch.txt requirements/runtime.txt pyproject.toml
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV): $(RUNTIME) requirements/dev.txt
+$(BENCH): $(RUNTIME) requirements/bench.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -r requirements/bench.txt -c requirements/runtime.txt
+	@touch $@
+
+$(DEV): $(BENCH) requirements/dev.txt
 	$(BIN)/python -m pip install $(PIP_OPTIONS) -r requirements/dev.txt -c requirements/runtime.txt
 	@touch $@
 

@@ -1,6 +1,6 @@
 """The composition root: builds every part of a POP, starts them in order, stops them in reverse.
 
-A POP that cannot open its store or load its embedder still serves: without a cache, or without the semantic tier.
+A POP that cannot open its store or load its pair verifier still serves: without a cache, or equal wording only.
 `/readyz?verbose` names what is missing.
 """
 
@@ -14,34 +14,29 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgecache.cache import policy
 from edgecache.cache.evict import Sweeper
+from edgecache.cache.scorer import Scorer
 from edgecache.cache.semantic import SemanticTier
 from edgecache.clock import Clock, SystemClock
 from edgecache.config import Cache, Config, Upstream, address, check
 from edgecache.config import reload as restart
 from edgecache.config.load import Loaded
-from edgecache.embed import open_embedder
+from edgecache.embed import open_embedder, open_verifier
 from edgecache.embed.base import Embedder
 from edgecache.embed.batcher import Batcher
 from edgecache.embed.hashing import HashingEmbedder
 from edgecache.errors import ConfigError, StoreError
+from edgecache.http.admin import health
 from edgecache.http.app import Listener, admin_listener, drain, public_listener
 from edgecache.http.auth import Authenticator
-from edgecache.http.services import Check, Services
+from edgecache.http.services import Services
+from edgecache.pipeline.assembly import Engines, assemble
 from edgecache.pipeline.coalesce import Flights
-from edgecache.pipeline.explain import Explainer
-from edgecache.pipeline.fallback import Fallback
-from edgecache.pipeline.fetch import Fetcher
-from edgecache.pipeline.fill import Filler
-from edgecache.pipeline.guard import CacheSide
-from edgecache.pipeline.lookup import Lookup
-from edgecache.pipeline.plan import Planner
-from edgecache.pipeline.replay import Replay
-from edgecache.pipeline.serve import Pipeline
 from edgecache.router.dispatch import Dispatcher
 from edgecache.router.pool import Pool
 from edgecache.store.entries import EntryStore
@@ -51,6 +46,9 @@ from edgecache.telemetry import log as logs
 from edgecache.telemetry.log import AccessLog
 from edgecache.telemetry.metrics import Metrics
 from edgecache.upstream.client import UpstreamClient
+
+if TYPE_CHECKING:
+    from edgecache.embed.verifier import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +72,7 @@ class Summary:
     precision: str
     upstreams: tuple[Upstream, ...]
     core_url: str | None
+    hits: str
     cache: str
     """Empty, or why this POP runs without a cache."""
 
@@ -91,7 +90,8 @@ class Daemon:
         self.tasks = Tasks()
         self.flights = Flights(self.tasks)
         self.url = self.admin_url = ""
-        self.no_cache = ""
+        self.no_cache = self.no_verifier = ""
+        self.verifier: Verifier | None = None
         self._core_url = core_url
         self._digest = loaded.digest
         self._reload = reload or (lambda: loaded)
@@ -131,8 +131,10 @@ class Daemon:
             self.public = public_listener(self.services)
             self.url = await self._listen(self.public, self.config.server.listen)
             self.tasks.spawn(self._sweeper.run(), name="sweeper")
+            self.tasks.spawn(self.parts.learner.run(), name="learner")
             self.tasks.spawn(self._watch_loop(), name="loop-lag")
             self.tasks.spawn(self._watch_store(), name="store-stats")
+            self._exit.push_async_callback(self._save_evidence)
             self._exit.push_async_callback(self.tasks.close)
             self._exit.push_async_callback(self.flights.settle)
             self.services.readiness.started = True
@@ -143,6 +145,7 @@ class Daemon:
     async def drain(self) -> None:
         """Stop taking requests and let those in progress finish, at most `server.drain_timeout` seconds."""
         log.info("draining")
+        self.parts.shadow.close()
         await drain(self.services, self.public)
 
     async def stop(self) -> None:
@@ -159,6 +162,7 @@ class Daemon:
         self.embedder = Batcher(embedder, config.embed, self.metrics, self.clock)
         self._exit.callback(self.embedder.close)
         self.embedder.start()
+        await self._open_verifier()
         self.index = VectorIndex(config.store, dimension=embedder.dimension, rng=self._rng)
         self._exit.callback(self.index.close)
         snapshot = Path(config.server.data) / "index.snapshot"
@@ -190,35 +194,51 @@ class Daemon:
             return HashingEmbedder()  # never asked; the model stays out of memory
         return open_embedder(self.config.embed)
 
+    async def _open_verifier(self) -> None:
+        """The pair verifier and the scorer that knows what its word is worth; without them equal wording still hits."""
+        self.scorer: Scorer | None = None
+        if not self.config.cache.semantic.enabled:
+            return
+        try:
+            found = await asyncio.to_thread(open_verifier, self.config.embed)
+            self.scorer = Scorer.decode(found.calibration) if found is not None else None
+        except ConfigError as error:
+            self.no_verifier = str(error)
+            log.error("of other wordings only equal ones will hit: %s", error)  # noqa: TRY400 - it says it all
+            return
+        if found is not None:
+            from edgecache.embed.verifier import Verifier  # noqa: PLC0415 - torch, only where it is used
+
+            settings, turn = self.config.embed, self.embedder.turn
+            self.verifier = Verifier(found.engine, settings, self.metrics, self.clock, turn=turn)
+            self._exit.callback(self.verifier.close)
+            self.verifier.start()
+
     def _parts(self) -> None:
         """Everything that is only objects."""
-        cache_side = CacheSide(clock=self.clock, metrics=self.metrics)
-        clock, metrics = self.clock, self.metrics
-        self.pool = Pool(self._clients(self.config), clock=clock)
+        self.pool = Pool(self._clients(self.config), clock=self.clock)
         self._exit.push_async_callback(self._close_clients)
         dispatcher = Dispatcher(self.pool)
-        self.lookup = lookup = Lookup(self.store, self.semantic, self.embedder, clock=clock, metrics=metrics)
-        filler = Filler(self.semantic, self.embedder, cache_side, clock=clock, metrics=metrics, rng=self._rng)
-        replay = Replay()
-        planner = Planner(embedder=self.embedder.embedder.fingerprint)
-        self.pipeline = Pipeline(
-            planner,
-            lookup,
-            Fetcher(dispatcher, self.flights, filler, replay, metrics=metrics),
-            Fallback(replay, clock=clock, metrics=metrics),
-            replay,
-            cache_side,
+        self.parts = parts = assemble(
+            Engines(self.store, self.semantic, self.embedder, self.verifier, self.scorer),
+            dispatcher,
+            self.flights,
             self.tasks,
+            config=self.config,
             settings=self._cache_settings(self.config),
-            clock=clock,
-            metrics=metrics,
+            clock=self.clock,
+            metrics=self.metrics,
+            rng=self._rng,
         )
-        self._explainer = Explainer(planner, lookup, clock=clock)
+        self.pipeline, self.lookup = parts.pipeline, parts.lookup
         self.services = self._services(dispatcher)
         self.metrics.inflight.set_function(lambda: self.services.inflight.count)
         self._tell_digest(self._digest)
-        for probe in (self._store_check, self._embedder_check, self._upstream_check):
-            self.services.readiness.add(probe)
+        no_cache, no_verifier, readiness = self.no_cache, self.no_verifier, self.services.readiness
+        readiness.add(lambda: health.store(self.config.server.data, no_cache))
+        readiness.add(lambda: health.embedder(self.embedder))
+        readiness.add(lambda: health.verifier(self.verifier, no_verifier))
+        readiness.add(lambda: health.upstream(self.config.upstream, self._core_url))
 
     def _services(self, dispatcher: Dispatcher) -> Services:
         access = None
@@ -231,7 +251,9 @@ class Daemon:
             clock=self.clock,
             metrics=self.metrics,
             pipeline=self.pipeline,
-            explainer=self._explainer,
+            explainer=self.parts.explainer,
+            learner=self.parts.learner,
+            feedback=self.parts.feedback,
             dispatcher=dispatcher,
             pool=self.pool,
             batcher=self.embedder,
@@ -284,6 +306,7 @@ class Daemon:
         self.config = self.services.config = config
         self.services.auth = auth
         self.pipeline.settings = self._cache_settings(config)
+        self.parts.learner.config = config
         self._sweeper.grace = _grace(config)
         logs.setup(config.log.level)
         for client in retired:
@@ -316,6 +339,13 @@ class Daemon:
             except StoreError as error:
                 log.warning("no snapshot of the index: %s", error)
 
+    async def _save_evidence(self) -> None:
+        """What is written behind, once nothing changes it any more."""
+        try:
+            await self.parts.learner.flush()
+        except StoreError as error:
+            log.warning("the latest evidence is lost: %s", error)
+
     async def _close_clients(self) -> None:
         for client in self.pool.clients:
             await client.close()
@@ -333,21 +363,9 @@ class Daemon:
             precision=embedder.precision,
             upstreams=config.upstream,
             core_url=self._core_url,
+            hits=policy.in_words(config.cache.semantic),
             cache=self.no_cache,
         )
-
-    def _store_check(self) -> Check:
-        return Check("store", not self.no_cache, self.no_cache or self.config.server.data, required=False)
-
-    def _embedder_check(self) -> Check:
-        embedder = self.embedder.embedder
-        detail = f"{embedder.name} on {embedder.device} in {embedder.precision}"
-        return Check("embedder", self.embedder.ready, detail, required=False)
-
-    def _upstream_check(self) -> Check:
-        """Configured, not probed: a POP with its upstreams down still answers what it has."""
-        named = [_describe(upstream, self._core_url) for upstream in self.config.upstream]
-        return Check("upstream", bool(named), ", ".join(named) or "none configured", required=False)
 
     async def _watch_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -376,9 +394,3 @@ def _refuse_unless_sound(merged: Config) -> None:
 def _grace(config: Config) -> float:
     """Seconds past expiry that an answer may still be of use."""
     return max(config.cache.stale_if_error, config.cache.stale_while_revalidate)
-
-
-def _describe(upstream: Upstream, core_url: str | None) -> str:
-    if upstream.url == core_url:
-        return f"{upstream.name} (the embedded core: scripted, no model behind it)"
-    return f"{upstream.name} ({upstream.dialect}, {upstream.url})"

@@ -32,6 +32,8 @@ class Tenant:
     id: str
     authorization: str | None = field(default=None, repr=False)
     """The client's own credential, kept only when `auth.mode = "forward"` sends it upstream."""
+    writer: str = ""
+    """A short hash that names the API key of the request (`edgecache keys list` prints it); empty without keys."""
 
 
 class Mode(StrEnum):
@@ -108,7 +110,9 @@ class CacheKey:
 class Entry(msgspec.Struct, frozen=True):
     """A stored answer: the canonical OpenAI object as bytes and what is needed to judge it. `id` 0 = not yet stored.
 
-    `created` and `expires` are Unix seconds. `finish_reason` is the one shared by all choices.
+    `created` and `expires` are Unix seconds. `finish_reason` is the one shared by all choices. `writer` names who asked
+    the question that it answers, as `cache.admission` does: `KEY`, `KEY.USER`, `.USER` or empty. `held` says why the
+    answer serves no other wordings although it has a `text`; empty where nothing holds it back.
     """
 
     tenant: str
@@ -129,6 +133,8 @@ class Entry(msgspec.Struct, frozen=True):
     upstream: str = ""
     id: int = 0
     soft_purged: bool = False
+    writer: str = ""
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +163,34 @@ class GuardWord:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The hit decision: the accepted candidate or None, the rule that decided, and each guard's word on it."""
+class Judgement(msgspec.Struct, frozen=True):
+    """What the hit decision holds of one candidate.
+
+    `risk` is the probability, before any evidence of this POP, that its answer is wrong for the question; `logit` what
+    the pair verifier said, None where it was not asked; `identical` says the words are the same. `words` are what tells
+    the two questions apart: reasons for a reader, inputs of the score, never vetoes.
+    """
+
+    candidate: Candidate
+    risk: float
+    logit: float | None = None
+    identical: bool = False
+    words: tuple[GuardWord, ...] = ()
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The hit decision: the accepted candidate or None, the rule that decided, and what is held of each candidate.
+
+    `judgements` are best first. `risk` is the probability of a wrong answer that the decision went by: that of the best
+    candidate after the evidence, 1.0 without one. `limit` is the largest risk that may be served here and now.
+    """
 
     accepted: Candidate | None
     rule: str
     reason: str
-    words: tuple[tuple[Candidate, tuple[GuardWord, ...]], ...] = ()
+    judgements: tuple[Judgement, ...] = ()
+    risk: float = 1.0
+    limit: float = 0.0
 
 
 class CacheStatus(StrEnum):
@@ -182,7 +208,8 @@ class CacheStatus(StrEnum):
 class CacheInfo:
     """How the cache handled a request, in the terms of RFC 9211 (`fwd`, `detail`, `ttl`, `collapsed`).
 
-    `age` and `ttl` are whole seconds, `ttl` negative once stale.
+    `age` and `ttl` are whole seconds, `ttl` negative once stale. `score` is the probability that a semantic hit is
+    right.
     """
 
     status: CacheStatus
@@ -190,6 +217,7 @@ class CacheInfo:
     detail: str | None = None
     entry_id: int | None = None
     similarity: float | None = None
+    score: float | None = None
     age: int | None = None
     ttl: int | None = None
     collapsed: bool = False

@@ -14,6 +14,7 @@ from edgecache.config import Config, Core, Embed, Server, Store, Upstream
 from edgecache.config.load import Loaded
 from edgecache.config.tree import Admin, Log
 from edgecache.daemon import Daemon
+from edgecache.sim import words
 from edgecache.sim.upstream import ScriptedCore
 from edgecache.telemetry.trace import Trace
 from edgecache.types import Call, Controls, Endpoint, Reply, Tenant
@@ -69,15 +70,21 @@ class Pop:
 
 
 def call(
-    body: dict[str, Any] | str, *, tenant: str = "default", endpoint: Endpoint = Endpoint.CHAT, **controls: Any
+    body: dict[str, Any] | str,
+    *,
+    tenant: str = "default",
+    endpoint: Endpoint = Endpoint.CHAT,
+    request_id: str = "test",
+    answer: str = "",
+    **controls: Any,
 ) -> Call:
-    """A parsed request, as the HTTP layer makes it."""
+    """A parsed request, as the HTTP layer makes it. `answer` names what the scripted cluster says to it."""
     if isinstance(body, str):
         body = {"messages": [{"role": "user", "content": body}]}
     raw = orjson.dumps({"model": MODEL} | body)
     parsed = openai.parse(endpoint, raw, max_depth=64, max_messages=2048)
     return Call(
-        request_id="test",
+        request_id=request_id,
         tenant=Tenant(tenant),
         endpoint=endpoint,
         model=parsed.model,
@@ -86,6 +93,7 @@ def call(
         stream=parsed.stream,
         include_usage=parsed.include_usage,
         controls=Controls(**controls),
+        headers={"tracestate": words.naming(answer)} if answer else {},
     )
 
 

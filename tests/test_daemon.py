@@ -86,6 +86,51 @@ async def test_weights_that_are_not_there_refuse_to_start(start_pop, core, tmp_p
         await start_pop(core.url, embed=Embed(path=str(tmp_path / "nowhere")))
 
 
+async def test_without_a_verifier_the_same_words_hit_and_readiness_says_so(pop: Pop) -> None:
+    said = (await checks(pop))["verifier"]
+    assert (said["ok"], said["detail"]) == (True, "none: only equal wording hits")
+    await read(await pop.ask(QUESTION))
+    await pop.settled()
+    assert (await pop.ask(QUESTION.upper())).cache.status == CacheStatus.SEMANTIC_HIT
+    assert (await pop.ask("Which river runs through old Vienna?")).cache.status == CacheStatus.MISS
+
+
+@pytest.mark.model
+@pytest.mark.slow
+async def test_a_verifier_that_cannot_be_loaded_costs_other_wordings_and_not_the_service(
+    start_pop, core, tmp_path
+) -> None:
+    broken = Embed(verifier=str(tmp_path / "nowhere"), deadline=10.0)
+    pop = await start_pop(core.url, embed=broken)
+    said = (await checks(pop))["verifier"]
+    assert not said["ok"]
+    assert "nowhere" in said["detail"]
+    await read(await pop.ask(QUESTION))
+    await pop.settled()
+    assert (await pop.ask(QUESTION.upper())).cache.status == CacheStatus.SEMANTIC_HIT
+    assert (await pop.ask("Through Vienna, which river runs?")).cache.status == CacheStatus.MISS
+
+
+async def test_the_start_says_when_other_wordings_hit(start_pop, core) -> None:
+    pop = await start_pop(core.url, cache=Cache(semantic=Semantic(budget=0.01, mode="shadow")))
+    assert pop.daemon.summary().hits == "budget 1 % wrong per request, in shadow mode"
+
+
+async def test_feedback_finds_an_exact_hit_that_took_the_short_cut(pop: Pop) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}
+    async with aiohttp.ClientSession() as session:
+        for _ in range(3):  # a miss, a hit, and one that is known by its bytes
+            async with session.post(pop.url + "/v1/chat/completions", json=body) as response:
+                await response.read()
+                name, status = response.headers["x-request-id"], response.headers["x-edgecache-status"]
+            await pop.settled()
+        assert status == "HIT"
+        told = {"request_id": name, "verdict": "bad"}
+        async with session.post(pop.url + "/v1/feedback", json=told) as response:
+            assert response.status == 200
+    assert (await pop.ask(QUESTION)).cache.status == CacheStatus.MISS
+
+
 async def test_an_address_that_is_taken_refuses_to_start(start_pop, pop: Pop, core, tmp_path) -> None:
     taken = Server(listen=pop.url.removeprefix("http://"), data=str(tmp_path / "other"))
     with pytest.raises(ConfigError, match="cannot listen on"):

@@ -4,7 +4,8 @@
 
 The store is filled before the POP starts: a few hundred questions with their real vectors, and neighbours at random
 directions from them, which is the crowd that the search has to tell them from. The POP is started twice: without a
-snapshot of its index, then with the one it left. The questions are then asked in other words.
+snapshot of its index, then with the one it left. The questions are then asked in other words, under a fixed cosine: the
+pair verifier has a benchmark of its own (`bench.micro.verify`).
 """
 
 import argparse
@@ -35,6 +36,14 @@ from edgecache.types import Entry
 
 THINGS = """bicycle piano garden kitchen laptop motorcycle sofa window carpet camera telescope violin tent boat
 dishwasher fireplace balcony greenhouse guitar printer""".split()  # noqa: SIM905 - shorter than a list
+_POLICY = """
+[cache.semantic]
+policy = "similarity"
+similarity = 0.95
+
+[cache.learning]
+sample = 0.0
+"""
 ASKED = (
     ("How do I clean the {} properly?", "How do I properly clean the {}?"),
     ("What is the best way to repair an old {}?", "What's the best way to repair an old {}?"),
@@ -52,7 +61,7 @@ async def bench(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         data = folder / "data"
         async with harness.core(time_to_first_token=0.0) as upstream:
-            arguments = harness.pop_config(folder, upstream.url)
+            arguments = harness.pop_config(folder, upstream.url, _POLICY)
             template = await _template(arguments, data)
             filled = await _fill(data, options.entries, template, embedder, [stored for stored, _ in pairs])
             async with own_pop(arguments, data=data, patience=600) as pop:

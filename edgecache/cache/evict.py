@@ -142,7 +142,7 @@ class Sweeper:
     def _least_used(self, records: Sequence[Scanned], need: float) -> list[int]:
         """Those of `records` worth least: what cannot be served first, then by uses a byte.
 
-        As many as give back `need` bytes, at most half of them.
+        As many as give back `need` bytes, at most half of them; never one that an operator pinned and that can serve.
         """
         now = self._clock.now()
 
@@ -155,9 +155,15 @@ class Sweeper:
         for record in sorted(records, key=worth)[: (len(records) + 1) // 2]:
             if need <= 0:
                 break
+            if worth(record) >= 0 and record.head is not None and self._pinned(record.head.digest):
+                continue
             victims.append(record.id)
             need -= record.size
         return victims
+
+    def _pinned(self, digest: bytes) -> bool:
+        mark = self._store.evidence.mark(digest)
+        return mark is not None and mark.mark == "pin"
 
     async def _delete(self, entry_ids: list[int], reason: str) -> int:
         if not entry_ids:

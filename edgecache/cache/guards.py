@@ -137,7 +137,7 @@ def _names(text: str, chunks: list[str]) -> Iterator[str]:
     """Words that name something, squeezed to letters and digits."""
     for quoted in lexicon.QUOTED.findall(text):
         yield from filter(None, map(lexicon.squeeze, "".join(quoted).split()))
-    inside = [last not in ".?!:" for last in (".", *(chunk[-1] for chunk in chunks))]
+    inside = [last not in ".?!:|" for last in (".", *(chunk[-1] for chunk in chunks))]
     placed = list(zip(chunks, inside, strict=False))
     titled = any(within and chunk.istitle() and chunk.casefold() in lexicon.SMALL for chunk, within in placed)
     for chunk, within in placed:

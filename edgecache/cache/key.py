@@ -3,6 +3,9 @@
 The scope covers all that may change an answer except the last user turn. Everything is in it unless it is named here
 as being without influence, so a field nobody has heard of separates answers. Two requests share a scope only if a
 server treats them as one; two spellings of the same request that are not recognised as such only cost a hit.
+
+Contextual matching takes more out of the scope: the turns before the last one, where `cache.context` says that the
+question does not depend on them, or carries those it depends on. The digest covers every turn all the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +15,11 @@ from unicodedata import normalize
 
 import msgspec
 
+from edgecache.cache import context
+from edgecache.cache.context import Comparison
 from edgecache.types import CacheKey, Call, Endpoint
 
-CANONICALISER = 1
+CANONICALISER = 2
 """Raised whenever the same request would be encoded differently: old entries then no longer match."""
 
 NO_INFLUENCE = frozenset({"model", "stream", "stream_options", "service_tier", "metadata", "cache"})
@@ -52,41 +57,57 @@ NULLABLE = frozenset(
 ).union(DEFAULTS)
 """OpenAI's optional fields, for which an explicit null means left out. Of unknown fields null stays in the key."""
 
+INSTRUCTIONS = ("system", "developer")
+"""Roles whose messages stay in the scope, however the turns are compared."""
+
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 _PLAIN_PART = {"type", "text"}
+_PLAIN_MESSAGE = {"role", "content"}
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def build(call: Call, *, embedder: str, end_user: bool, question: str | None) -> CacheKey:
+class _Split(msgspec.Struct, frozen=True):
+    """A request taken apart: the fields of the scope, and the turns that only the digest covers."""
+
+    scope: dict[str, Any]
+    turn: str | list[str] | None
+    history: list[Any]
+    comparison: Comparison | None
+
+
+def build(call: Call, *, embedder: str, end_user: bool, question: str | None, contextual: bool = False) -> CacheKey:
     """Key a request. `question` is the text to compare by meaning, None where policy allows exact hits only.
 
     `question` is in neither hash: a request has the same digest whether or not it may also hit by meaning. `embedder`
-    is the fingerprint of the embedder; `end_user` says whether `user` and `safety_identifier` separate answers.
+    is the fingerprint of the embedder; `end_user` says whether `user` and `safety_identifier` separate answers. With
+    `contextual` the text may come to carry earlier turns, which the scope then leaves to it; such scopes are never
+    those of requests keyed without.
 
     The digest covers the last user turn as it was written, apart from Unicode composition (NFC) and white space around
     it, which chat templates trim. Case, inner white space and punctuation stay: they carry meaning in code, names
     and data, and whoever asks again in other letters is served by the semantic tier. The prompt of a plain completion
     is not a turn but text to be continued, and is taken byte for byte.
     """
-    scope, turn = _scope(call, embedder=embedder, end_user=end_user)
-    digest = blake2b(_encode(list(scope.values())), digest_size=32)
+    split = _take_apart(call, embedder=embedder, end_user=end_user, contextual=contextual)
+    digest = blake2b(_encode(list(split.scope.values())), digest_size=32)
     partition = digest.digest()[:16]
-    digest.update(_encode(turn))
+    # Which of the two it is, the scope says: `history`.
+    digest.update(_encode(split.turn if split.comparison is None else [split.history, split.turn]))
     return CacheKey(
         tenant=call.tenant.id,
         namespace=call.controls.namespace,
         model=call.model,
         scope=partition,
         digest=digest.digest(),
-        text=question,
+        text=question if question is None or split.comparison is None else split.comparison.text,
         max_tokens=_limit(call.body),
     )
 
 
-def fields(call: Call, *, embedder: str, end_user: bool) -> dict[str, Any]:
+def fields(call: Call, *, embedder: str, end_user: bool, contextual: bool = False) -> dict[str, Any]:
     """What the scope covers, tenant first, in the order it is hashed; for explaining a decision."""
-    return _scope(call, embedder=embedder, end_user=end_user)[0]
+    return _take_apart(call, embedder=embedder, end_user=end_user, contextual=contextual).scope
 
 
 def question(call: Call) -> str | None:
@@ -118,17 +139,25 @@ def has_end_user(call: Call) -> bool:
     return any(call.body.get(name) for name in END_USER)
 
 
-def _scope(call: Call, *, embedder: str, end_user: bool) -> tuple[dict[str, Any], str | list[str] | None]:
-    """The fields of the scope, and the last user turn that is taken out of them."""
+def _take_apart(call: Call, *, embedder: str, end_user: bool, contextual: bool) -> _Split:
     body = _kept(call.body, end_user=end_user)
     split = _split(call)
-    turn = None
+    turn, place = None, ""
     if split is not None:
         turn, place, rest = split
         body[place] = rest
     name = _conversation(call)
     if isinstance(body.get(name), list):
         body[name] = [_message(item) for item in body[name]]
+    history: list[Any] = []
+    comparison = None
+    if contextual and isinstance(turn, str) and place == name:
+        start = _opening(body[name])
+        *history, last = body[name][start:]
+        said = _said(history)
+        comparison = None if said is None else context.compare([*said, turn])
+        if comparison is not None:
+            body[name] = [*body[name][:start], last]
     scope = {
         "tenant": call.tenant.id,
         "namespace": call.controls.namespace,
@@ -137,9 +166,26 @@ def _scope(call: Call, *, embedder: str, end_user: bool) -> tuple[dict[str, Any]
         "embedder": embedder,
         "canonicaliser": CANONICALISER,
         "turn_apart": turn is not None,
+        "history": ["exact"] if comparison is None else [comparison.kind.value, *comparison.words],
         "body": body,
     }
-    return scope, turn
+    return _Split(scope, turn, history, comparison)
+
+
+def _opening(messages: Sequence[Any]) -> int:
+    """Where the conversation begins, behind the instructions."""
+    roles = (message.get("role") if isinstance(message, dict) else None for message in messages)
+    return next(at for at, role in enumerate(roles) if role not in INSTRUCTIONS)
+
+
+def _said(history: Sequence[Any]) -> list[str] | None:
+    """What the user said before the last turn; None unless user and assistant took turns in nothing but text."""
+    for at, message in enumerate(history):
+        role = "assistant" if at % 2 else "user"
+        plain = isinstance(message, dict) and message.keys() == _PLAIN_MESSAGE and message["role"] == role
+        if not plain or not isinstance(message["content"], str) or not message["content"].strip():
+            return None
+    return None if len(history) % 2 else [_canonical(message["content"]) for message in history[::2]]
 
 
 def _kept(body: Mapping[str, Any], *, end_user: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What may be cached, in which tiers, for how long, and whether a stored answer still serves. Values in, values out.
 
 The first reason that applies is the one given; `docs/caching.md` lists them. A caller's directives can only tighten:
-raise the threshold, shorten a lifetime, leave out tiers. The exceptions concern nobody but the caller: `max-age` or
+raise the floor, shorten a lifetime, leave out tiers. The exceptions concern nobody but the caller: `max-age` or
 `EdgeCache-Mode: cache` opts a warm request into the exact tier, `immutable` vouches for what the request refers to by
 URL, and `max-stale` (RFC 9111, section 5.2.1.2) accepts an expired answer.
 """
@@ -54,7 +54,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     `exact` and `semantic` are the tiers it belongs to, for the lookup and for keeping its answer. `refresh` skips the
     lookup, `store` lets the answer be kept. `bypass` names why the cache is left out altogether, `exact_only` why the
-    semantic tier is. `ttl` is in seconds, `threshold` the least cosine similarity.
+    semantic tier is. `ttl` is in seconds, `floor` the least cosine similarity, `policy` when another wording hits.
     """
 
     exact: bool
@@ -64,7 +64,8 @@ class Decision(msgspec.Struct, frozen=True):
     bypass: str | None
     exact_only: str | None
     ttl: float
-    threshold: float
+    floor: float
+    policy: config.HitPolicy
     end_user: bool = False
 
 
@@ -86,16 +87,17 @@ def decide(call: Call, settings: config.Cache) -> Decision:
     controls = call.controls
     lookup = not (controls.no_cache or controls.mode is Mode.REFRESH)
     keep = not (controls.no_store or controls.mode is Mode.READONLY)
-    threshold = max(settings.semantic.threshold, controls.threshold or 0.0)
+    hits = hit_policy(settings.semantic, call.tenant.id, controls.namespace, call.model)
+    floor = max(hits.floor, controls.threshold or 0.0)
     talk = _listen(call)
     warm = _is_warm(call, settings)
     bypass = _refused(call, settings, warm=warm) or talk.bypass or (None if lookup or keep else "no-store")
     if bypass is not None:
-        return Decision(False, False, False, False, bypass, None, 0.0, threshold)
+        return Decision(False, False, False, False, bypass, None, 0.0, floor, hits)
     private = settings.pii != "cache" and pii.contains(talk.said)
     end_user = settings.scope == "end_user" or (private and settings.pii == "end_user")
     if private and (settings.pii == "bypass" or (settings.pii == "end_user" and not keys.has_end_user(call))):
-        return Decision(False, False, False, False, "pii", None, 0.0, threshold)
+        return Decision(False, False, False, False, "pii", None, 0.0, floor, hits)
     ttl = settings.ttl if controls.ttl is None else min(settings.ttl, controls.ttl)
     timely = is_time_sensitive(talk.said)
     if timely:
@@ -105,7 +107,42 @@ def decide(call: Call, settings: config.Cache) -> Decision:
         exact_only = "pii"
     if exact_only is None and timely and not settings.semantic.time_sensitive:
         exact_only = "time-sensitive"
-    return Decision(True, exact_only is None, keep and ttl > 0, not lookup, None, exact_only, ttl, threshold, end_user)
+    return Decision(
+        exact=True,
+        semantic=exact_only is None,
+        store=keep and ttl > 0,
+        refresh=not lookup,
+        bypass=None,
+        exact_only=exact_only,
+        ttl=ttl,
+        floor=floor,
+        policy=hits,
+        end_user=end_user,
+    )
+
+
+def hit_policy(semantic: config.Semantic, tenant: str, namespace: str, model: str) -> config.HitPolicy:
+    """The hit policy of a request: what the first matching scope says, and the general one where that says nothing."""
+    for scope in semantic.scope:
+        place = ((scope.tenant, tenant), (scope.namespace, namespace), (scope.model, model))
+        if all(wanted in (None, given) for wanted, given in place):
+            said = ((name, getattr(scope, name)) for name in config.HitPolicy.__struct_fields__)
+            return msgspec.structs.replace(semantic, **{name: value for name, value in said if value is not None})
+    return semantic
+
+
+def in_words(semantic: config.Semantic) -> str:
+    """When another wording hits, for an operator."""
+    if not semantic.enabled:
+        return "identical requests only"
+    said = {
+        "budget": f"budget {100 * semantic.budget:g} % wrong per request",
+        "verified": f"verified, {100 * semantic.delta:g} % wrong per request",
+        "threshold": f"threshold {semantic.threshold:g}",
+        "similarity": f"similarity {semantic.similarity:g}",
+    }[semantic.policy]
+    said += ", in shadow mode" if semantic.mode == "shadow" else ""
+    return said + (f", {len(semantic.scope)} scopes with other rules" if semantic.scope else "")
 
 
 def usable(entry: Entry, call: Call, key: CacheKey, *, now: float) -> Freshness:

@@ -11,13 +11,14 @@ __all__ = ["Kind", "Selector", "parse", "split_tags"]
 
 _MAX_SELECTORS = 256
 _MAX_LENGTH = 1024
-_FIELDS = {"all", "tenant", "namespace", "model", "tag", "tags", "entry", "entries", "soft"}
+_FIELDS = {"all", "tenant", "namespace", "model", "tag", "tags", "writer", "entry", "entries", "soft"}
 
 
 def parse(body: Mapping[str, Any], *, tenant: str | None = None) -> tuple[list[Selector], bool]:
     """The selectors of a purge request and whether it is soft; raises BadRequest naming the field.
 
-    Fields: `all: true`, `tenant`, `namespace`, `model`, `tag` or `tags`, `entry` or `entries` (ids), `soft: true`.
+    Fields: `all: true`, `tenant`, `namespace`, `model`, `tag` or `tags`, `writer` (as stored with an entry, or its
+    key only), `entry` or `entries` (ids), `soft: true`.
     Each adds to what is purged; `tenant` next to others limits them to that tenant. `tenant` as an argument is the
     caller's own: such a caller reaches its own answers only. Purging everything is never soft (as at Fastly): a purge
     of all is for answers that must not be served.
@@ -36,7 +37,7 @@ def parse(body: Mapping[str, Any], *, tenant: str | None = None) -> tuple[list[S
             raise BadRequest("purging everything cannot be soft", param="soft")
         selectors.append(Selector(Kind.ALL) if owner is None else Selector(Kind.TENANT, owner))
     if not selectors:
-        raise BadRequest("nothing to purge: name `entry`, `tags`, `namespace`, `tenant`, `model` or `all`")
+        raise BadRequest("nothing to purge: name `entry`, `tags`, `writer`, `namespace`, `tenant`, `model` or `all`")
     if len(selectors) > _MAX_SELECTORS:
         raise BadRequest(f"at most {_MAX_SELECTORS} selectors in one request")
     return selectors, soft
@@ -53,7 +54,7 @@ def _values(body: Mapping[str, Any]) -> Iterable[tuple[Kind, str]]:
             if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,19}", str(value)):
                 raise BadRequest(f"`{name}` takes entry ids as in `x-edgecache-entry`", param=name)
             yield Kind.ENTRY, str(int(value))
-    for kind in (Kind.NAMESPACE, Kind.MODEL):
+    for kind in (Kind.NAMESPACE, Kind.MODEL, Kind.WRITER):
         value = _one(body, kind.value)
         if value is not None:
             yield kind, value

@@ -66,22 +66,36 @@ class SemanticTier:
             want *= 4
         return live[:k]
 
-    async def store(self, entry: Entry, vector: Single | None, *, token: int | None = None) -> int:
+    async def store(self, entry: Entry, vector: Single | None, *, token: int | None = None, limit: int = 0) -> int:
         """Store an answer; its id, once it is committed. Raises what `EntryStore.put` raises.
 
         `token` is `EntryStore.epoch()` at the start of the upstream request. The index follows the commit; should that
         fail, the answer is still stored and the next repair indexes it.
         """
-        entry_id = await self._store.put(entry, vector, token=token)
+        entry_id = await self._store.put(entry, vector, token=token, limit=limit)
+        await self._index_too(entry_id, entry.scope, vector)
+        return entry_id
+
+    async def release(self, entry: Entry, vector: Single, *, limit: int) -> bool:
+        """Let a stored entry that was held back serve other wordings; False where it may not, see `EntryStore`."""
+        released = await self._store.release(entry.id, vector, limit=limit)
+        if released:
+            await self._index_too(entry.id, entry.scope, vector)
+        return released
+
+    async def _index_too(self, entry_id: int, scope: bytes, vector: Single | None) -> None:
         try:
             if vector is not None:
-                await self._index.add(entry_id, entry.scope, vector)
+                await self._index.add(entry_id, scope, vector)
                 if self._store.get(entry_id) is None:  # replaced or purged between commit and here
-                    await self._index.remove([(entry_id, entry.scope)])
+                    await self._index.remove([(entry_id, scope)])
             await self.follow()
         except StoreError as error:
             log.warning("entry %d is stored but not indexed: %s", entry_id, error)
-        return entry_id
+
+    def earlier(self, key: CacheKey) -> Entry | None:
+        """What is stored for the same question, stale or not, unless it was purged. Raises StoreError."""
+        return self._store.find(key.digest)
 
     async def follow(self) -> None:
         """Drop from the index what has left the store."""

@@ -1,49 +1,135 @@
-"""The hit decision: does the answer to a stored question answer this one? Judges candidates, finds none."""
+"""The hit decision: does the answer to a stored question answer this one? Judges candidates, finds none.
 
-from collections.abc import Sequence
+Three steps, each called once a lookup: `doubtful` says whom the pair verifier must see, `judge` turns what is known of
+each candidate into a risk, `decide` applies the hit policy to the risks. Pure; evidence comes in as values.
+"""
 
-from edgecache.cache import guards, lexicon
-from edgecache.types import Candidate, GuardWord, Verdict
+from collections.abc import Mapping, Sequence
+
+from edgecache.cache import budget, features, lexicon, verified
+from edgecache.cache.evidence import Segment, Track
+from edgecache.cache.scorer import Scorer
+from edgecache.config import HitPolicy
+from edgecache.types import Candidate, Judgement, Verdict
 
 _ENDS = ".,;:?…。、，；：？"  # noqa: RUF001 - full-width ones end sentences too
+_UNKNOWN = 1.0
+"""Risk of a candidate that nobody scored: no policy that looks at risks serves it."""
+_EQUAL_WORDS = 0.001
+"""Risk of equal words where no verifier was trained to say better."""
 
 
-def decide(question: str, candidates: Sequence[Candidate], *, threshold: float, tolerance: float) -> Verdict:
-    """Accept the most similar candidate that nothing tells apart from `question`, or none.
-
-    A candidate at the threshold that differs only in case, white space, quotes or the punctuation between words passes
-    at once. Any other must reach `threshold` plus `tolerance`, the error of a similarity at the embedder's precision,
-    and then pass every guard. Guards are asked only about candidates that are similar enough.
-
-    `rule` of the verdict is `identical`, `similar`, `none-near` without any candidate, or what refused the best one:
-    `similarity` or the name of a guard.
-    """
-    least = threshold + tolerance
-    ours: guards.Reading | None = None
+def doubtful(question: str, candidates: Sequence[Candidate], scorer: Scorer | None) -> tuple[Candidate, ...]:
+    """The candidates that the pair verifier must see: neither in the same words nor far too different."""
+    if scorer is None:
+        return ()
     plain = _plain(question)
-    judged: list[tuple[Candidate, tuple[GuardWord, ...]]] = []
-    for candidate in sorted(candidates, key=lambda each: -each.similarity):
-        if candidate.similarity >= threshold and _plain(candidate.text) == plain:
-            judged.append((candidate, (GuardWord("identical", passed=True),)))
-            return Verdict(candidate, "identical", "the same words", tuple(judged))
-        near = _similarity(candidate, least)
-        said: tuple[GuardWord, ...] = ()
-        if near.passed:
-            ours = ours or guards.read(question)
-            said = guards.words(ours, guards.read(candidate.text))
-        judged.append((candidate, (near, *said)))
-        if near.passed and all(word.passed for word in said):
-            return Verdict(candidate, "similar", f"{near.detail}, and no guard objects", tuple(judged))
-    if not judged:
-        return Verdict(None, "none-near", "no candidate in this scope")
-    refusal = next(word for word in judged[0][1] if not word.passed)
-    return Verdict(None, refusal.guard, refusal.detail, tuple(judged))
+    return tuple(each for each in candidates if each.similarity >= scorer.clear and _plain(each.text) != plain)
 
 
-def _similarity(candidate: Candidate, least: float) -> GuardWord:
-    passed = candidate.similarity >= least
-    sign = ">=" if passed else "<"
-    return GuardWord("similarity", passed=passed, detail=f"{candidate.similarity:.4f} {sign} {least:.4f}")
+def judge(
+    question: str, candidates: Sequence[Candidate], logits: Mapping[int, float], scorer: Scorer | None
+) -> tuple[Judgement, ...]:
+    """What is held of each candidate, least risk first. `logits` are the pair verifier's, by entry id.
+
+    A candidate that should have been scored and was not (the verifier was late) is unknown, not guessed at.
+    """
+    if not candidates:
+        return ()
+    plain = _plain(question)
+    same = [_plain(each.text) == plain for each in candidates]
+    rows, words = features.compare(question, candidates, logits)
+    risks = [_UNKNOWN] * len(candidates) if scorer is None else scorer.risks(rows)
+    equal = _EQUAL_WORDS if scorer is None else scorer.identical
+    judged = [
+        Judgement(
+            candidate,
+            equal if alike else risk if candidate.entry_id in logits else _UNKNOWN,
+            logits.get(candidate.entry_id),
+            alike,
+            said,
+        )
+        for candidate, alike, risk, said in zip(candidates, same, risks, words, strict=True)
+    ]
+    return tuple(sorted(judged, key=lambda each: (each.risk, -each.candidate.similarity)))
+
+
+def decide(
+    judgements: Sequence[Judgement],
+    policy: HitPolicy,
+    segment: Segment,
+    tracks: Mapping[int, Track],
+    *,
+    floor: float,
+    chance: float,
+) -> Verdict:
+    """The candidate whose answer is served under `policy`, or none.
+
+    `floor` is the least cosine similarity whatever the policy; `tracks` are by entry id; `chance`, uniform in [0, 1),
+    is what vCache's policy throws its coin with. `rule` of the verdict is `identical`, the policy's name, or why there
+    is no hit: `none-near` (no candidate), `floor`, `risk`, `drift`, `explore`, `similarity`.
+    """
+    able = [each for each in judgements if each.candidate.similarity >= floor]
+    if not able:
+        rule = "floor" if judgements else "none-near"
+        nearest = max((each.candidate.similarity for each in judgements), default=0.0)
+        return Verdict(None, rule, f"the nearest is at {nearest:.4f}, the floor at {floor:.4f}", tuple(judgements))
+    if policy.policy == "similarity":
+        return _by_similarity(judgements, able, policy.similarity)
+    if policy.policy == "verified":
+        return _by_record(judgements, able, policy.delta, tracks, chance)
+    return _by_risk(judgements, able, policy, segment, tracks)
+
+
+def _by_risk(
+    judgements: Sequence[Judgement],
+    able: Sequence[Judgement],
+    policy: HitPolicy,
+    segment: Segment,
+    tracks: Mapping[int, Track],
+) -> Verdict:
+    """`budget` and `threshold`: the least risk, if that is low enough. Equal words always are."""
+    fixed = policy.policy == "threshold"
+    limit = 1.0 - policy.threshold if fixed else budget.limit(segment, policy.budget)
+    risks = [
+        each.risk if fixed else budget.risk(segment, tracks.get(each.candidate.entry_id), each.risk) for each in able
+    ]
+    risk = min(risks)
+    best = able[risks.index(risk)]
+    if best.identical:
+        return Verdict(best.candidate, "identical", "the same words", tuple(judgements), risk, limit)
+    detail = f"risk {risk:.4f}, at most {limit:.4f} may be served"
+    if risk <= limit:
+        return Verdict(best.candidate, policy.policy, detail, tuple(judgements), risk, limit)
+    rule = "drift" if segment.drifted and not fixed else "risk"
+    return Verdict(None, rule, detail, tuple(judgements), risk, limit)
+
+
+def _by_similarity(judgements: Sequence[Judgement], able: Sequence[Judgement], least: float) -> Verdict:
+    """What other caches do: the nearest, if it is near enough."""
+    best = max(able, key=lambda each: each.candidate.similarity)
+    near = best.candidate.similarity
+    detail = f"similarity {near:.4f}, at least {least:.4f} is served"
+    if near >= least:
+        return Verdict(best.candidate, "similarity", detail, tuple(judgements), best.risk, 1.0)
+    return Verdict(None, "similarity", detail, tuple(judgements), best.risk, 1.0)
+
+
+def _by_record(
+    judgements: Sequence[Judgement],
+    able: Sequence[Judgement],
+    delta: float,
+    tracks: Mapping[int, Track],
+    chance: float,
+) -> Verdict:
+    """vCache: the nearest, unless its record says that it is to be explored this time."""
+    best = max(able, key=lambda each: each.candidate.similarity)
+    track = tracks.get(best.candidate.entry_id)
+    tau = verified.chance_to_explore(track.seen if track else (), best.candidate.similarity, delta)
+    detail = f"explored with probability {tau:.4f}"
+    if chance > tau:
+        return Verdict(best.candidate, "verified", detail, tuple(judgements), best.risk, 1.0)
+    return Verdict(None, "explore", detail, tuple(judgements), best.risk, 1.0)
 
 
 def _plain(text: str) -> list[str]:

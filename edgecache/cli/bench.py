@@ -1,19 +1,15 @@
-"""`edgecache bench`: measurements that an evaluator makes on a running POP, with data of their own."""
+"""`edgecache bench`: measurements that an evaluator makes with data of their own, `replay` on a running POP."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgecache.cli import loop, output
+from edgecache.cli import loop, output, quality
 from edgecache.errors import ConfigError, EdgeCacheError
 
 app = typer.Typer(no_args_is_help=True, help="Measurements on real questions.")
-
-
-@app.callback()
-def group() -> None:
-    """Keep `replay` a command of its own: typer would fold a single one into its group."""
+app.add_typer(quality.app, name="quality")
 
 
 @app.command()

@@ -28,8 +28,9 @@ def stats(
     token: Token = None,
     as_json: output.AsJson = False,
 ) -> None:
-    """Print how much is stored, in how many bytes."""
-    output.show(connect(config, admin, token).get("/admin/v1/cache/stats"), as_json=as_json)
+    """Print how much is stored, in how many bytes, and the estimated wrong-hit rate."""
+    report = connect(config, admin, token).get("/admin/v1/cache/stats")
+    output.show(report if as_json else dict(_flat(report)), as_json=as_json)
 
 
 @app.command()
@@ -45,7 +46,7 @@ def explain(
     token: Token = None,
     as_json: output.AsJson = False,
 ) -> None:
-    """Say why a request would hit or miss: scope, nearest entries, each guard's word, the verdict and its rule."""
+    """Say why a request would hit or miss: scope, nearest entries, what tells them apart, the verdict and its rule."""
     body = sys.stdin.buffer.read() if str(file) == "-" else _read(file)
     query = urlencode({"endpoint": endpoint, "tenant": tenant})
     report = connect(config, admin, token).post(f"/admin/v1/cache/explain?{query}", body)
@@ -56,14 +57,15 @@ def explain(
 
 
 def _explain(report: dict[str, Any]) -> None:
-    """One fact a line, then the nearest entries, then each guard's word on each of them."""
-    neighbours, judged = report.pop("neighbours", []), report.pop("guards", [])
+    """One fact a line, then the nearest entries, then what is held of each of them."""
+    questions, candidates = report.pop("questions", []), report.pop("candidates", [])
     output.show(dict(_flat(report)), as_json=False)
-    if neighbours:
-        output.show(neighbours, as_json=False, title="nearest entries")
-    words = [{"entry": each["entry"], **word} for each in judged for word in each["guards"]]
-    if words:
-        output.show(words, as_json=False, title="guards")
+    if questions:
+        output.show(questions, as_json=False, title="nearest entries")
+        rows = [
+            each | {"apart": "; ".join(f"{k}: {v}" for k, v in each.get("apart", {}).items())} for each in candidates
+        ]
+        output.show(rows, as_json=False, title="what is held of them")
 
 
 def _flat(report: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,11 +84,29 @@ def _read(file: Path) -> bytes:
 
 
 @app.command()
+def show(
+    entry: Annotated[int, typer.Argument(metavar="ID", help="As in x-edgecache-entry.", min=1)],
+    config: ConfigFile = None,
+    *,
+    body: Annotated[bool, typer.Option("--body", help="Print the stored answer too.")] = False,
+    admin: AdminAddress = None,
+    token: Token = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Print one stored answer: tenant, writer, question, age, and what holds it back from other wordings."""
+    query = {"body": "true"} if body else None
+    output.show(connect(config, admin, token).get(f"/admin/v1/entries/{entry}", query), as_json=as_json)
+
+
+@app.command()
 def purge(
     config: ConfigFile = None,
     *,
     entry: Annotated[int | None, typer.Option(metavar="ID", help="One answer, as in x-edgecache-entry.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Answers with a tag; may be given more than once.")] = None,
+    writer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Answers of a writer, as `cache show` and `keys list` name it.")
+    ] = None,
     namespace: Annotated[str | None, typer.Option(help="Answers of a namespace.")] = None,
     model: Annotated[str | None, typer.Option(help="Answers of a model.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Answers of a tenant; beside another option: only its.")] = None,
@@ -98,10 +118,17 @@ def purge(
     as_json: output.AsJson = False,
 ) -> None:
     """Remove answers. It returns once the purge is durable: what it covers is never served again."""
-    given = {"entry": entry, "tags": tag or None, "namespace": namespace, "model": model, "all": everything or None}
+    given = {
+        "entry": entry,
+        "tags": tag or None,
+        "writer": writer,
+        "namespace": namespace,
+        "model": model,
+        "all": everything or None,
+    }
     chosen = {name: value for name, value in given.items() if value is not None}
     if len(chosen) > 1 or not (chosen or tenant):
-        raise typer.BadParameter("choose one of --entry, --tag, --namespace, --model, --tenant, --all")
+        raise typer.BadParameter("choose one of --entry, --tag, --writer, --namespace, --model, --tenant, --all")
     if everything and not yes:
         typer.confirm("Purge every answer of this POP?", abort=True)
     if tenant is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from edgecache import __version__
-from edgecache.cli import bench, cache, config, keys, models, output, reference, serve, sim
+from edgecache.cli import bench, cache, config, keys, models, output, reference, serve, sim, verdicts
 from edgecache.errors import ConfigError, EdgeCacheError
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(config.check)
 app.add_typer(config.app, name="config")
+for command in (verdicts.pin, verdicts.ban, verdicts.release, verdicts.feedback, verdicts.quality):
+    cache.app.command()(command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")

@@ -107,6 +107,7 @@ def facts(summary: "Summary", config: Config) -> dict[str, str]:
         "try": _curl(summary.url, config),
         "embedder": f"{summary.embedder} on {summary.device} ({summary.precision})",
         "upstream": ", ".join(_upstream(each, summary.core_url) for each in summary.upstreams),
+        "hits": summary.hits,
         "data": str(Path(summary.data).resolve()),
         "admin": summary.admin_url,
     }

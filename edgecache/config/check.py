@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from edgecache.config import address, secret
-from edgecache.config.tree import Auth, Config, Core
+from edgecache.config.tree import Auth, Cache, Config, Core, ScopePolicy, Semantic
 
 Finding = tuple[str, str]
 """A dotted key, and what is wrong with it."""
@@ -17,6 +17,7 @@ def findings(config: Config) -> Iterator[Finding]:
     yield from _auth(config.auth)
     yield from _upstreams(config)
     yield from _core(config.core)
+    yield from _hits(config.cache, config)
     if config.store.initial_map_bytes > config.store.max_bytes:
         yield "store.initial_map_bytes", "is more than store.max_bytes"
 
@@ -76,6 +77,39 @@ def _core(core: Core) -> Iterator[Finding]:
         mean, deviation = getattr(core, name), getattr(core, f"{name}_std_dev")
         if deviation > 0.3 * mean:
             yield f"core.{name}_std_dev", f"is more than 30 % of core.{name} ({deviation:g} of {mean:g})"
+
+
+_PLACE = ("tenant", "namespace", "model")
+
+
+def _hits(cache: Cache, config: Config) -> Iterator[Finding]:
+    """Hit policies and learning: settings without effect are mistakes, since nobody sees them fail."""
+    semantic, learning = cache.semantic, cache.learning
+    if learning.differ >= learning.agree:
+        yield "cache.learning.differ", f"is not below cache.learning.agree ({learning.differ:g}, {learning.agree:g})"
+    served = [upstream.models for upstream in config.upstream]
+    if learning.judge is not None and served and all(served) and not any(learning.judge in each for each in served):
+        yield "cache.learning.judge", f"no upstream lists the model {learning.judge!r}"
+    if semantic.policy == "similarity" and semantic.similarity < semantic.floor:
+        yield "cache.semantic.similarity", "has no effect: it is below cache.semantic.floor"
+    for index, scope in enumerate(semantic.scope):
+        for what in _scope(scope, semantic, index, config):
+            yield f"cache.semantic.scope[{index}]", what
+
+
+def _scope(scope: ScopePolicy, semantic: Semantic, index: int, config: Config) -> Iterator[str]:
+    overrides = {name: getattr(scope, name) for name in scope.__struct_fields__ if name not in _PLACE}
+    if all(value is None for value in overrides.values()):
+        yield "overrides nothing"
+    if all(getattr(scope, name) is None for name in _PLACE):
+        yield "matches every request: set cache.semantic itself"
+    for earlier in semantic.scope[:index]:
+        if all(getattr(earlier, name) in (None, getattr(scope, name)) for name in _PLACE):
+            yield "is never reached: an earlier scope matches all of its requests"
+            break
+    tenants = {tenant.id for tenant in config.auth.tenant}
+    if config.auth.mode == "keys" and scope.tenant is not None and scope.tenant not in tenants:
+        yield f"there is no tenant {scope.tenant!r}"
 
 
 def _repeated(values: Iterable[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The settings themselves, with meaning, unit, default and bounds of each. `docs/config.md` is checked against this."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Bytes = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,16 +78,103 @@ class Auth(Section, frozen=True):
     tenant: Annotated[tuple[AuthTenant, ...], _doc("tenants and their keys, for `keys`")] = ()
 
 
-class Semantic(Section, frozen=True):
+PolicyName: TypeAlias = Literal["budget", "verified", "threshold", "similarity"]
+
+
+class HitPolicy(Section, frozen=True):
+    """When an answer to another wording is served. Wrong-hit rates are wrong answers per request served."""
+
+    policy: Annotated[
+        PolicyName,
+        _doc(
+            "`budget`: as many hits as keep wrong answers under `budget`; `verified`: vCache (arXiv 2502.03771) under "
+            "`delta`; `threshold`: a fixed score; `similarity`: a fixed cosine, as other caches have it, no verifier"
+        ),
+    ] = "budget"
+    budget: Annotated[Rate, _doc("`budget`: most wrong answers per request served")] = 0.005
+    delta: Annotated[Rate, _doc("`verified`: most wrong answers per request served")] = 0.01
+    threshold: Annotated[Ratio, _doc("`threshold`: least probability that the stored answer is right")] = 0.98
+    similarity: Annotated[Ratio, _doc("`similarity`: least cosine similarity")] = 0.95
+    floor: Annotated[
+        Ratio, _doc("least cosine similarity under every policy; a caller can only raise it (`EdgeCache-Threshold`)")
+    ] = 0.6
+    mode: Annotated[
+        Literal["serve", "shadow"],
+        _doc(
+            "`shadow`: every answer that the semantic tier would give comes from upstream, and only the report is kept"
+        ),
+    ] = "serve"
+    contextual: Annotated[
+        bool, _doc("compare follow-ups together with the turns they depend on; off = history must match exactly")
+    ] = False
+
+
+class ScopePolicy(Section, frozen=True):
+    """Another hit policy for some requests. The first that matches holds; what it leaves out is inherited."""
+
+    tenant: Annotated[str | None, _doc("requests of this tenant; unset = any")] = None
+    namespace: Annotated[str | None, _doc("requests of this namespace; unset = any")] = None
+    model: Annotated[str | None, _doc("requests for this model; unset = any")] = None
+    policy: Annotated[PolicyName | None, _doc("as `cache.semantic.policy`")] = None
+    budget: Annotated[Rate | None, _doc("as `cache.semantic.budget`")] = None
+    delta: Annotated[Rate | None, _doc("as `cache.semantic.delta`")] = None
+    threshold: Annotated[Ratio | None, _doc("as `cache.semantic.threshold`")] = None
+    similarity: Annotated[Ratio | None, _doc("as `cache.semantic.similarity`")] = None
+    floor: Annotated[Ratio | None, _doc("as `cache.semantic.floor`")] = None
+    mode: Annotated[Literal["serve", "shadow"] | None, _doc("as `cache.semantic.mode`")] = None
+    contextual: Annotated[bool | None, _doc("as `cache.semantic.contextual`")] = None
+
+
+class Semantic(HitPolicy, frozen=True):
     """The semantic tier: answers to other wordings of the same question."""
 
     enabled: Annotated[bool, _doc("look up by meaning after the exact tier")] = True
-    threshold: Annotated[Ratio, _doc("least cosine similarity of a hit; a caller can only raise it")] = 0.95
     neighbours: Annotated[int, Meta(ge=1, le=64), _doc("candidates judged per lookup")] = 8
     max_turns: Annotated[Count, _doc("most user turns of a conversation that may hit by meaning")] = 4
     tools: Annotated[bool, _doc("also for requests that offer tools")] = False
     time_sensitive: Annotated[bool, _doc("also for questions about now, today, the latest, prices")] = False
     max_prompt_tokens: Annotated[Count, _doc("prompts of this many tokens or more (estimated) only hit exactly")] = 8192
+    scope: Annotated[tuple[ScopePolicy, ...], _doc("other hit policies for some tenants, namespaces or models")] = ()
+
+
+class Learning(Section, frozen=True):
+    """How a POP finds out whether its semantic hits were right."""
+
+    misses: Annotated[
+        bool,
+        _doc("compare the answer to a miss with the stored answer of its nearest candidate: costs no upstream request"),
+    ] = True
+    sample: Annotated[Ratio, _doc("share of semantic hits that are answered upstream too, in the background")] = 0.05
+    max_inflight: Annotated[Count, _doc("background answers at once; more are left out")] = 4
+    agree: Annotated[Ratio, _doc("two answers this similar (cosine) say the same")] = 0.9
+    differ: Annotated[
+        Ratio, _doc("two answers less similar than this say something else; between, the judge decides")
+    ] = 0.7
+    judge: Annotated[
+        str | None, _doc("model asked whether two answers that are neither say the same; unset = they teach nothing")
+    ] = None
+    feedback_window: Annotated[Positive, _doc("s in which `POST /v1/feedback` knows a request by its id")] = 86_400.0
+
+
+class Admission(Section, frozen=True):
+    """Who may fill the semantic tier with what: defences against poisoned answers."""
+
+    writer: Annotated[
+        Literal["key", "end_user"],
+        _doc(
+            "who counts as one writer: an API key, or each end user of it (`safety_identifier`, `user`), which clients "
+            "can make up; without keys always the end user"
+        ),
+    ] = "key"
+    second_sighting: Annotated[
+        bool, _doc("an answer serves other wordings only once its question was asked by a second writer")
+    ] = False
+    max_entries_per_writer: Annotated[
+        Bytes, _doc("entries of one writer that may serve other wordings; 0 = no limit")
+    ] = 0
+    max_fills_per_minute: Annotated[
+        Bytes, _doc("answers one writer may add to the semantic tier in a minute; 0 = no limit")
+    ] = 0
 
 
 class Cache(Section, frozen=True):
@@ -124,6 +212,8 @@ class Cache(Section, frozen=True):
     )
     coalesce: Annotated[bool, _doc("identical concurrent misses share one upstream request")] = True
     semantic: Annotated[Semantic, _doc("the semantic tier")] = Semantic()
+    learning: Annotated[Learning, _doc("evidence on semantic hits")] = Learning()
+    admission: Annotated[Admission, _doc("defences against poisoning")] = Admission()
 
 
 class Store(Section, frozen=True):
@@ -150,6 +240,9 @@ class Embed(Section, frozen=True):
     queue: Annotated[Count, _doc("texts that may wait; more are misses at once")] = 512
     max_batch_tokens: Annotated[Count, _doc("tokens, padding included, embedded in one forward pass")] = 8192
     threads: Annotated[Count, _doc("torch threads of the CPU engine")] = 1
+    verifier: Annotated[
+        str | None, _doc("folder of the pair verifier; unset = the one in models/, empty = none: only equal words hit")
+    ] = None
 
 
 class Upstream(Section, frozen=True):

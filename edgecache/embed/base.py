@@ -1,7 +1,7 @@
-"""What an embedder is to the rest of the program."""
+"""What an embedder is to the rest of the program, and what a batcher asks of whatever it runs."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +16,52 @@ Matrix: TypeAlias = NDArray[np.float32]
 """One vector a row."""
 
 
-class Embedder(Protocol):
-    """Turns texts into vectors. Called by one thread at a time; what it returns does not depend on batch mates."""
+class Pair(NamedTuple):
+    """Two texts that are judged together."""
+
+    one: str
+    other: str
+
+
+Text_contra = TypeVar("Text_contra", bound=str | Pair, contravariant=True)
+
+
+class Engine(Protocol[Text_contra]):
+    """Turns texts, or pairs of them, into rows of numbers, which for none depend on its batch mates.
+
+    Called by one thread at a time.
+    """
 
     @property
     def name(self) -> str:
-        """The model's name, as clients ask for it."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever vectors may: model, digest of its weights, precision. Part of every cache key."""
+        """The model's name."""
         ...
 
     @property
     def dimension(self) -> int:
-        """Numbers in a vector."""
+        """Numbers in a row."""
         ...
 
     @property
     def window(self) -> int:
-        """The most tokens of one text; nothing is ever cut to fit."""
+        """The most tokens of one text or pair; nothing is ever cut to fit."""
+        ...
+
+    def tokenise(self, texts: Sequence[Text_contra]) -> list[TokenIds]:
+        """The tokens of each text, however many; raises EmbedError for a text that cannot be tokenised."""
+        ...
+
+    def encode(self, batch: Sequence[TokenIds]) -> Matrix:
+        """A row for each of `batch`, each 1 … `window` tokens long; raises EmbedError, and nothing else."""
+        ...
+
+
+class Embedder(Engine[str], Protocol):
+    """Turns texts into vectors; clients ask for it by its name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever vectors may: model, digest of its weights, precision. Part of every cache key."""
         ...
 
     @property
@@ -57,12 +82,4 @@ class Embedder(Protocol):
     @property
     def precision(self) -> str:
         """What it computes in: `fp32`, `bf16`, `fp16`."""
-        ...
-
-    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
-        """The tokens of each text, however many; raises EmbedError for a text that cannot be tokenised."""
-        ...
-
-    def encode(self, batch: Sequence[TokenIds]) -> Matrix:
-        """The vectors of `batch`, each text 1 … `window` tokens long; raises EmbedError, and nothing else."""
         ...

@@ -27,22 +27,15 @@ class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     revision: str
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One model: what it is, what it may run in, and the digest of every file that is read."""
+class Pinned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something trained, with the digest of every file of it that is read."""
 
     name: str
-    forward: Literal["bert", "sentence-transformers"]
-    """`bert`: mean-pooled BERT, which has a fast forward of its own on CPU; else sentence-transformers runs it."""
-    dimension: int
     window: int
     """Tokens, special ones included."""
     licence: str
-    tolerance: Mapping[str, float]
-    """For each precision the model may run in: largest error of a similarity against full precision."""
     sha256: Mapping[str, str]
-    """Path in the model's folder → SHA-256 in hex."""
-    package: Package | None = None
-    hub: Hub | None = None
+    """Path in its folder → SHA-256 in hex."""
 
     @property
     def digest(self) -> str:
@@ -51,8 +44,30 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
+class Model(Pinned, frozen=True, kw_only=True):
+    """One embedding model: what it is, and what it may run in."""
+
+    forward: Literal["bert", "sentence-transformers"]
+    """`bert`: mean-pooled BERT, which has a fast forward of its own on CPU; else sentence-transformers runs it."""
+    dimension: int
+    tolerance: Mapping[str, float]
+    """For each precision the model may run in: largest error of a similarity against full precision."""
+    package: Package | None = None
+    hub: Hub | None = None
+
+
+class PairVerifier(Pinned, frozen=True, kw_only=True):
+    """The network that judges pairs of questions."""
+
+    base: str
+    """The embedding model that it was trained from."""
+    folder: str
+    """Where its files are, from the manifest's folder."""
+
+
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: tuple[Model, ...]
+    verifier: PairVerifier | None = None
 
 
 def default_path() -> Path:
@@ -62,9 +77,26 @@ def default_path() -> Path:
 
 
 def read(path: Path) -> tuple[Model, ...]:
-    """The models of the manifest at `path`; raises ConfigError."""
+    """The embedding models of the manifest at `path`; raises ConfigError."""
+    return _decode(path).model
+
+
+def read_verifier(path: Path) -> PairVerifier:
+    """The pair verifier of the manifest at `path`; raises ConfigError, also where it names none."""
+    if (found := _decode(path).verifier) is None:
+        raise ConfigError(f'{path}: no [verifier]; `embed.verifier = ""` goes without one')
+    return found
+
+
+def read_all(path: Path) -> tuple[Model | PairVerifier, ...]:
+    """The embedding models of the manifest at `path` and, if it names one, the pair verifier; raises ConfigError."""
+    found = _decode(path)
+    return (*found.model, *((found.verifier,) if found.verifier else ()))
+
+
+def _decode(path: Path) -> _Manifest:
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=_Manifest).model
+        return msgspec.toml.decode(path.read_bytes(), type=_Manifest)
     except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -110,7 +142,7 @@ def _from_hub(hub: Hub, files: list[str]) -> Path:
         raise ConfigError(f"{hub.repository} at {hub.revision} cannot be fetched: {error}") from error
 
 
-def verify(model: Model, folder: Path) -> None:
+def verify(model: Pinned, folder: Path) -> None:
     """Check every pinned file in `folder`; raises ConfigError that names the first that is missing or altered."""
     for name, expected in model.sha256.items():
         try:

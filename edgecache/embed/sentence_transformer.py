@@ -22,7 +22,7 @@ def load(settings: config.Embed, model: manifest.Model) -> "TorchEmbedder":
 
     Sets the number of torch's threads, which the whole process shares.
     """
-    device = _device(settings.device)
+    device = find_device(settings.device)
     folder = manifest.locate(model, Path(settings.path) if settings.path else None)
     manifest.verify(model, folder)
     torch.set_num_threads(settings.threads)
@@ -30,7 +30,8 @@ def load(settings: config.Embed, model: manifest.Model) -> "TorchEmbedder":
     return TorchEmbedder(model, folder, device=device, precision=precision, max_tokens=settings.max_batch_tokens)
 
 
-def _device(asked: str) -> str:
+def find_device(asked: str) -> str:
+    """The device to run on: `cpu` or `cuda`. Raises ConfigError where CUDA is asked for and there is none."""
     cuda = torch.cuda.is_available()
     if asked == "cuda" and not cuda:
         raise ConfigError("embed.device: `cuda` asked for, but torch finds no CUDA device; use `auto` or `cpu`")
@@ -88,10 +89,11 @@ class _Library:
         self._max_tokens = max_tokens
 
     def __call__(self, batch: Sequence[TokenIds]) -> Matrix:
-        order = sorted(range(len(batch)), key=lambda i: len(batch[i]))
+        lengths = [len(text) for text in batch]
+        order = sorted(range(len(batch)), key=lengths.__getitem__)
         with torch.inference_mode():
-            parts = [self._pass([batch[i] for i in part]) for part in _parts(batch, order, self._max_tokens)]
-            found = torch.cat(parts)
+            parts = bert.parts(lengths, order, self._max_tokens)
+            found = torch.cat([self._pass([batch[i] for i in part]) for part in parts])
             vectors = torch.empty_like(found)
             vectors[torch.tensor(order)] = found
             matrix: Matrix = vectors.numpy()
@@ -104,13 +106,3 @@ class _Library:
         mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=self._device)
         out = self._model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
         return torch.nn.functional.normalize(out.float(), dim=1).cpu()
-
-
-def _parts(batch: Sequence[TokenIds], order: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """`order` (shortest first) cut so that no part, padded to its longest text, has more than `max_tokens`."""
-    parts: list[list[int]] = [[]]
-    for i in order:
-        if parts[-1] and (len(parts[-1]) + 1) * len(batch[i]) > max_tokens:
-            parts.append([])
-        parts[-1].append(i)
-    return parts

@@ -1,4 +1,4 @@
-"""The texts that wait for a vector: put in on the event loop, taken out by the engine thread.
+"""The texts that wait for their turn: put in on the event loop, taken out by the engine thread.
 
 Two queues: lookups, whose callers give up within the deadline, and patient work (`/v1/embeddings`, fills), which gets
 a share of every pass, so that it neither holds lookups up nor starves.
@@ -7,7 +7,7 @@ a share of every pass, so that it neither holds lookups up nor starves.
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,13 +19,11 @@ _PATIENT_SHARE = 4
 
 
 class Request:
-    """What one caller waits for: a vector for each of its texts."""
+    """What one caller waits for: a row of numbers for each of its texts, or pairs of them."""
 
     __slots__ = ("future", "items", "matrix", "missing", "patient", "tokens")
 
-    def __init__(
-        self, future: asyncio.Future[None], texts: Sequence[str | TokenIds], dimension: int, *, patient: bool
-    ) -> None:
+    def __init__(self, future: asyncio.Future[None], texts: Sequence[Any], dimension: int, *, patient: bool) -> None:
         self.future = future
         self.patient = patient
         self.matrix: Matrix = np.empty((len(texts), dimension), dtype=np.float32)
@@ -40,10 +38,10 @@ class Request:
 
     def expire(self) -> None:
         """Its time is up."""
-        self.fail(EmbedTimeout("no vector within the deadline"))
+        self.fail(EmbedTimeout("no result within the deadline"))
 
     def fill(self, item: "Item", vector: Vector) -> None:
-        """Take the vector of one text; the last one wakes the caller."""
+        """Take the row of one text; the last one wakes the caller."""
         self.matrix[item.position] = vector
         self.tokens += len(item.ids)
         self.missing -= 1
@@ -52,11 +50,14 @@ class Request:
 
 
 class Item:
-    """One text. Once read it has its tokens, or the error why it has no vector; `row` is its place in the pass."""
+    """One text, in any form that the engine reads. Once read it has its tokens, or the error why it has no row.
+
+    `row` is its place in the pass.
+    """
 
     __slots__ = ("error", "ids", "position", "request", "row", "text")
 
-    def __init__(self, request: Request, position: int, text: str | TokenIds) -> None:
+    def __init__(self, request: Request, position: int, text: Any) -> None:
         self.request = request
         self.position = position
         self.text = text

@@ -12,12 +12,12 @@ from aiohttp import web
 
 from edgecache.config import Limits, address
 from edgecache.http import middleware
-from edgecache.http.admin import cache, config, health, metrics
+from edgecache.http.admin import cache, config, entries, health, metrics, quality
 from edgecache.http.auth import Access
 from edgecache.http.exchange import Books
 from edgecache.http.guard import Connection, GuardedServer, Quick, Render
 from edgecache.http.middleware import Policies, Route
-from edgecache.http.public import embeddings, models, openai, responses
+from edgecache.http.public import embeddings, feedback, models, openai, responses
 from edgecache.http.services import SERVICES, Services
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ PUBLIC = (
     Route("DELETE", "/v1/responses/{id}", responses.stored, Access.TENANT, "responses.stored"),
     Route("POST", "/v1/responses/{id}/cancel", responses.stored, Access.TENANT, "responses.stored"),
     Route("GET", "/v1/responses/{id}/input_items", responses.stored, Access.TENANT, "responses.stored"),
+    Route("POST", "/v1/feedback", feedback.give, Access.TENANT, "feedback"),
     Route("GET", "/v1/models", models.list_all, Access.TENANT, "models"),
     Route("GET", "/v1/models/{id:.+}", models.retrieve, Access.TENANT, "models"),
 )
@@ -53,6 +54,12 @@ ADMIN = (
     Route("GET", "/admin/v1/cache/export", cache.export, Access.OPERATOR, "cache.export"),
     Route("POST", "/admin/v1/cache/import", cache.import_, Access.OPERATOR, "cache.import"),
     Route("POST", "/admin/v1/purge", cache.purge, Access.OPERATOR, "purge"),
+    Route("GET", "/admin/v1/entries/{id}", entries.show, Access.OPERATOR, "entries.show"),
+    Route("POST", "/admin/v1/entries/{id}/pin", quality.pin, Access.OPERATOR, "entries.pin"),
+    Route("POST", "/admin/v1/entries/{id}/ban", quality.ban, Access.OPERATOR, "entries.ban"),
+    Route("POST", "/admin/v1/entries/{id}/release", quality.release, Access.OPERATOR, "entries.release"),
+    Route("GET", "/admin/v1/quality", quality.show, Access.OPERATOR, "quality"),
+    Route("POST", "/admin/v1/feedback", quality.give, Access.OPERATOR, "feedback"),
     Route("GET", "/admin/v1/models", config.models, Access.OPERATOR, "models"),
     Route("GET", "/admin/v1/config", config.show, Access.OPERATOR, "config"),
     Route("POST", "/admin/v1/reload", config.reload, Access.OPERATOR, "reload"),

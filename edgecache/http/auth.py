@@ -1,7 +1,8 @@
 """Who is asking: the `Authorization` header as a tenant, once, before anything else. No handler reads that header.
 
 API keys are 256-bit random strings, so one keyed hash with a fixed key is enough to keep them out of the
-configuration file, and a look-up by that hash tells nobody through its timing how close a guess was.
+configuration file, and a look-up by that hash tells nobody through its timing how close a guess was. The beginning of
+that hash is also the name that a key goes by: in `edgecache keys list`, and as the writer of what it has filled.
 """
 
 import hmac
@@ -16,6 +17,8 @@ from edgecache.types import Tenant
 DEFAULT_TENANT = "default"
 _REMEMBERED = 4096
 """Accepted credentials whose tenant is remembered, by a cheaper hash than the one that stands in the configuration."""
+_NAME = 12
+"""Hexadecimal digits of a hash that name a key, as in `edgecache keys list`."""
 
 
 class Access(Enum):
@@ -48,7 +51,8 @@ class Authenticator:
         self._models: dict[str, frozenset[str]] = {}
         for tenant in settings.tenant:
             self._models[tenant.id] = frozenset(tenant.models)
-            self._tenants.update({secret.digest(key): Tenant(tenant.id) for key in tenant.keys})
+            for digest in map(secret.digest, tenant.keys):
+                self._tenants[digest] = Tenant(tenant.id, writer=digest.hex()[:_NAME])
 
     def tenant(self, authorization: str | None) -> Tenant:
         """Whose request this is; raises Unauthorized."""
@@ -89,7 +93,8 @@ def _forwarded(authorization: str | None, credential: bytes) -> Tenant:
     """The tenant of a credential that only the upstream can judge: equal credentials share, others never do."""
     if not authorization:
         raise Unauthorized("No credential given: this POP passes `Authorization` on to the upstream.")
-    return Tenant("fwd-" + credential.hex(), authorization)
+    name = credential.hex()
+    return Tenant("fwd-" + name, authorization, writer=name[:_NAME])
 
 
 def operator(authorization: str | None, token: str | None) -> None:

@@ -172,7 +172,7 @@ def quick(services: Services, routes: Mapping[str, Route], books: Books) -> Quic
         if services.readiness.draining or services.inflight.count >= limits.max_inflight:
             return None
         exchange = Exchange(request_id(services, headers), Trace(services.clock), call.endpoint.value)
-        reply = services.pipeline.hit(call, exchange.trace)
+        reply = services.pipeline.hit(call, exchange.trace, exchange.request_id)
         if reply is None:
             return None
         exchange.tenant, exchange.model = call.tenant, call.model

@@ -89,6 +89,8 @@ def _info_headers(info: CacheInfo) -> str:
         lines += f"x-edgecache-entry: {info.entry_id}\r\n"
     if info.similarity is not None:
         lines += f"x-edgecache-similarity: {info.similarity:.4f}\r\n"
+    if info.score is not None:
+        lines += f"x-edgecache-score: {info.score:.4f}\r\n"
     return lines
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # for annotations only: neither listener needs the engines to
     from edgecache.cache.semantic import SemanticTier
     from edgecache.embed.batcher import Batcher
     from edgecache.pipeline.explain import Explainer
+    from edgecache.pipeline.feedback import Feedback
+    from edgecache.pipeline.learner import Learner
     from edgecache.pipeline.serve import Pipeline
     from edgecache.router.dispatch import Dispatcher
     from edgecache.router.pool import Pool
@@ -130,6 +132,8 @@ class Services:
     metrics: Metrics
     pipeline: Pipeline
     explainer: Explainer
+    learner: Learner
+    feedback: Feedback
     dispatcher: Dispatcher
     pool: Pool
     batcher: Batcher

@@ -2,27 +2,31 @@
 
 from typing import Any
 
-from edgecache.cache import policy
+import msgspec
+
+from edgecache.cache import budget, policy
 from edgecache.cache.policy import Decision
 from edgecache.clock import Clock
-from edgecache.config import Cache
+from edgecache.config import Cache, HitPolicy
 from edgecache.errors import EmbedError, StoreError
+from edgecache.pipeline.learner import Learner
 from edgecache.pipeline.lookup import Found, Lookup
 from edgecache.pipeline.plan import Planner
 from edgecache.telemetry.trace import Trace
-from edgecache.types import CacheKey, Call, Verdict
+from edgecache.types import CacheKey, Call
 
 
 class Explainer:
     """Runs key, policy, lookups and hit decision of a request and reports each one's word."""
 
-    def __init__(self, planner: Planner, lookup: Lookup, *, clock: Clock) -> None:
+    def __init__(self, planner: Planner, lookup: Lookup, learner: Learner, *, clock: Clock) -> None:
         self._clock = clock
+        self._learner = learner
         self._planner = planner
         self._lookup = lookup
 
     async def explain(self, call: Call, settings: Cache, trace: Trace) -> dict[str, Any]:
-        """Scope fields, digest, nearest entries with similarity, each guard's word, the verdict and its rule."""
+        """Scope fields, digest, the candidates and what is held of each, the verdict and its rule."""
         decision = self._planner.plan(call, settings).decision
         key = self._planner.key(call, decision)
         report: dict[str, Any] = {
@@ -37,8 +41,9 @@ class Explainer:
                 "semantic": decision.semantic,
                 "store": decision.store,
                 "ttl": decision.ttl,
-                "threshold": decision.threshold,
+                "floor": decision.floor,
             },
+            "hits": _policy(decision.policy),
         }
         if decision.bypass is not None:
             return report | {"verdict": "BYPASS", "rule": decision.bypass}
@@ -70,33 +75,43 @@ class Explainer:
         except (EmbedError, StoreError) as error:
             return {"verdict": "MISS", "rule": type(error).__name__, "reason": error.message}
         report: dict[str, Any] = {
-            "neighbours": [
-                {"entry": entry.id, "similarity": round(score, 4), "question": entry.text, "expires": entry.expires}
-                for entry, score in found.neighbours
+            "candidates": [self._candidate(entry.id, similarity, found) for entry, similarity in found.neighbours],
+            "questions": [
+                {"entry": entry.id, "question": entry.text, "expires": entry.expires} for entry, _ in found.neighbours
             ],
-            "guards": _words(found.verdict),
+            "segment": msgspec.to_builtins(budget.estimate(self._learner.segment(key))),
             "verdict": "SEMANTIC_HIT" if found.ok else "MISS",
             "rule": found.reason,
         }
-        if found.verdict is not None:
-            report["reason"] = found.verdict.reason
+        if found.ruling is not None:
+            verdict = found.ruling.verdict
+            report |= {"reason": verdict.reason, "risk": round(verdict.risk, 6), "limit": round(verdict.limit, 6)}
         return report
+
+    def _candidate(self, number: int, similarity: float, found: Found) -> dict[str, Any]:
+        """What is held of one neighbour: nothing where policy kept it out (expired, other token limit)."""
+        report: dict[str, Any] = {"entry": number, "similarity": round(similarity, 4)}
+        if found.ruling is None:
+            return report | {"refused": "unusable"}
+        judged = (each for each in found.ruling.verdict.judgements if each.candidate.entry_id == number)
+        if (held := next(judged, None)) is None:
+            return report | {"refused": "unusable"}
+        return report | {
+            "logit": None if held.logit is None else round(held.logit, 3),
+            "risk": round(held.risk, 6),
+            "identical": held.identical,
+            "refused": found.ruling.refused.get(number),
+            "apart": {word.guard: word.detail for word in held.words if not word.passed},
+        }
+
+
+def _policy(hits: HitPolicy) -> dict[str, Any]:
+    """The settings that the decision went by: the policy, its one number, the mode."""
+    number = "delta" if hits.policy == "verified" else hits.policy
+    return {"policy": hits.policy, number: getattr(hits, number), "mode": hits.mode, "contextual": hits.contextual}
 
 
 def _entry(found: Found) -> dict[str, Any]:
     if found.entry is None:
         return {"found": False}
     return {"found": True, "entry": found.entry.id, "usable": found.ok, "stale": found.stale, "reason": found.reason}
-
-
-def _words(verdict: Verdict | None) -> list[dict[str, Any]]:
-    if verdict is None:
-        return []
-    return [
-        {
-            "entry": candidate.entry_id,
-            "similarity": round(candidate.similarity, 4),
-            "guards": [{"guard": word.guard, "passed": word.passed, "detail": word.detail} for word in words],
-        }
-        for candidate, words in verdict.words
-    ]

@@ -65,6 +65,17 @@ class Fetcher:
         finally:
             await listener.aclose()
 
+    async def again(self, ticket: Ticket) -> Transcript:
+        """Another answer to a request that has its answer: neither shared nor kept. Never raises UpstreamError."""
+        listener = self._flights.start(
+            lambda: self._dispatcher.dispatch(ticket.call), _keep_nothing, keep=ticket.settings.max_stream_bytes
+        )
+        try:
+            await listener.landed()
+        finally:
+            await listener.aclose()
+        return listener.flight.transcript
+
     def _start(self, ticket: Ticket, *, sharing: bool) -> Listener:
         return self._flights.start(
             lambda: self._dispatcher.dispatch(ticket.call),

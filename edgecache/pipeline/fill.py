@@ -2,20 +2,25 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import orjson
 
-from edgecache.cache import policy
+from edgecache.cache import admission, policy
+from edgecache.cache.admission import Rates
 from edgecache.cache.policy import Decision
 from edgecache.cache.semantic import SemanticTier
 from edgecache.clock import Clock
 from edgecache.config import Cache
 from edgecache.embed.base import Vector
 from edgecache.embed.batcher import Batcher
-from edgecache.errors import EmbedError, StoreError
+from edgecache.errors import EmbedError, StoreError, TextTooLong
 from edgecache.pipeline.coalesce import Transcript
 from edgecache.pipeline.guard import CacheSide
+from edgecache.pipeline.learner import Learner
+from edgecache.store.changes import WRITER_ENTRIES
 from edgecache.telemetry.metrics import Metrics
 from edgecache.types import CacheKey, Call, Entry
 from edgecache.wire import answers
@@ -25,6 +30,10 @@ _EMBED_DEADLINE = 10.0
 """Seconds a fill waits for a vector that the lookup could not have in time."""
 _INLINE_BYTES = 64 * 1024
 """Transcripts up to this size are read on the event loop (under half a millisecond), larger ones in a thread."""
+
+
+Landed = Callable[[Finished, Entry | None], None]
+"""Told of an answer that ended well, and of its entry if it was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,7 @@ class Ticket:
     token: int
     purge: int = 0
     vector: Vector | None = None
+    landed: Landed | None = None
 
 
 class Filler:
@@ -50,6 +60,7 @@ class Filler:
         self,
         semantic: SemanticTier,
         embedder: Batcher,
+        learner: Learner,
         cache_side: CacheSide,
         *,
         clock: Clock,
@@ -58,41 +69,67 @@ class Filler:
     ) -> None:
         self._semantic = semantic
         self._embedder = embedder
+        self._learner = learner
         self._cache_side = cache_side
         self._clock = clock
         self._metrics = metrics
         self._random = rng
+        self._rates = Rates()
 
     async def land(self, ticket: Ticket, script: Transcript) -> Entry | None:
         """Store what `script` holds if it is a complete answer that policy admits; never raises."""
         with self._cache_side.step("fill"):
-            finished = await _read(ticket.call, script)
+            finished = await read(ticket.call, script)
             reason = "upstream" if script.lifetime == 0 else _refusal(finished, ticket)
+            if reason is None and self._learner.banned(ticket.key):
+                reason = "banned"
             if isinstance(finished, Finished) and reason is None:
-                return await self._store(ticket, script, finished)
+                return _told(ticket, finished, await self._store(ticket, script, finished))
             self._metrics.fills.labels(reason).inc()
+            if isinstance(finished, Finished):
+                _told(ticket, finished, None)
         return None
 
     async def _store(self, ticket: Ticket, script: Transcript, finished: Finished) -> Entry | None:
-        vector = ticket.vector if ticket.vector is not None else await self._embed(ticket.key.text)
-        entry = self._entry(ticket, script, finished)
+        held, limit = self._admit(ticket)
+        entry, vector = self._entry(ticket, script, finished, held), ticket.vector
+        if vector is None and entry.text is not None:
+            try:
+                vector = await self._embedder.embed(entry.text, deadline=_EMBED_DEADLINE)
+            except TextTooLong:
+                entry = msgspec.structs.replace(entry, held="")  # never compared: nothing to hold back
+            except EmbedError:
+                pass  # the entry then hits exactly only
         try:
-            await self._semantic.store(entry, vector, token=ticket.token)
+            entry = await self._put(entry, None if entry.held else vector, ticket.token, limit)
         except StoreError as error:
             self._metrics.fills.labels(type(error).__name__).inc()
             raise
-        self._metrics.fills.labels("stored").inc()
+        self._metrics.fills.labels(entry.held or "stored").inc()
         return entry
 
-    async def _embed(self, text: str | None) -> Vector | None:
-        if text is None:
-            return None
+    async def _put(self, entry: Entry, vector: Vector | None, token: int, limit: int) -> Entry:
+        """Store `entry`; where its writer has as many as it may have, for identical requests only."""
         try:
-            return await self._embedder.embed(text, deadline=_EMBED_DEADLINE)
-        except EmbedError:
-            return None  # the entry then hits exactly only
+            await self._semantic.store(entry, vector, token=token, limit=limit)
+        except StoreError as error:
+            if error.code != WRITER_ENTRIES:
+                raise
+            entry = msgspec.structs.replace(entry, held=WRITER_ENTRIES)
+            await self._semantic.store(entry, None, token=token)
+        return entry
 
-    def _entry(self, ticket: Ticket, script: Transcript, finished: Finished) -> Entry:
+    def _admit(self, ticket: Ticket) -> tuple[str, int]:
+        """What the new answer is held back for, and how many its writer may have that are not; see `admission`."""
+        settings = ticket.settings.admission
+        if ticket.key.text is None or settings == admission.OPEN:
+            return "", 0
+        earlier, now = self._semantic.earlier(ticket.key), self._clock.monotonic()
+        return admission.admit(
+            settings, admission.writer(ticket.call, ticket.settings.admission), earlier, self._rates, now
+        )
+
+    def _entry(self, ticket: Ticket, script: Transcript, finished: Finished, held: str) -> Entry:
         key, now = ticket.key, self._clock.now()
         ttl = ticket.decision.ttl if script.lifetime is None else min(ticket.decision.ttl, script.lifetime)
         lifetime = ttl * (1.0 - ticket.settings.ttl_jitter * self._random.random())
@@ -113,7 +150,15 @@ class Filler:
             completion_tokens=finished.completion_tokens,
             tags=ticket.call.controls.tags,
             upstream=script.upstream,
+            writer=admission.writer(ticket.call, ticket.settings.admission),
+            held=held,
         )
+
+
+def _told(ticket: Ticket, finished: Finished, entry: Entry | None) -> Entry | None:
+    if ticket.landed is not None:
+        ticket.landed(finished, entry)
+    return entry
 
 
 def _refusal(finished: Finished | Unfinished, ticket: Ticket) -> str | None:
@@ -130,7 +175,8 @@ def _too_few(call: Call, finished: Finished) -> bool:
     return wanted > 1 and len(orjson.loads(finished.body)["choices"]) < wanted
 
 
-async def _read(call: Call, script: Transcript) -> Finished | Unfinished:
+async def read(call: Call, script: Transcript) -> Finished | Unfinished:
+    """What `script` holds, by the complete-answer rule."""
     if script.status != 200:
         return Unfinished("status")
     size = len(script.body) + sum(map(len, script.events))

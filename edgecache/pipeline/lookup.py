@@ -1,9 +1,9 @@
-"""The two lookups: the same request, and a question with the same answer. What they find is judged here, not served."""
+"""The two lookups: the same request, and a question with the same answer. What they find is not served here."""
 
 import msgspec
 from prometheus_client import Counter
 
-from edgecache.cache import policy, verify
+from edgecache.cache import budget, policy
 from edgecache.cache.exact import ExactTier
 from edgecache.cache.policy import Decision
 from edgecache.cache.semantic import SemanticTier
@@ -11,24 +11,32 @@ from edgecache.clock import Clock
 from edgecache.config import Cache
 from edgecache.embed.base import Vector
 from edgecache.embed.batcher import Batcher
+from edgecache.errors import TextTooLong
+from edgecache.pipeline.decider import Decider, Ruling
+from edgecache.pipeline.guard import CacheSide
+from edgecache.pipeline.learner import Learner
 from edgecache.store.entries import EntryStore
 from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
-from edgecache.types import CacheKey, CacheStatus, Call, Candidate, Entry, Verdict
+from edgecache.types import CacheKey, CacheStatus, Call, Entry
 
 _HOPELESS = 0.1
-"""Similarity below the threshold at which no rule accepts a candidate, not even the same words spelled otherwise."""
+"""Similarity below the floor at which a candidate is not even compared with others."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a lookup found. `entry` may be served if `ok`; if not, `reason` says why, and it may yet serve on error."""
+    """What a lookup found. `entry` may be served if `ok`; if not, `reason` says why, and it may yet serve on error.
+
+    `would` says that the semantic tier would have served `entry`, were it not in shadow mode.
+    """
 
     entry: Entry | None = None
     ok: bool = False
     stale: bool = False
     reason: str = "absent"
     similarity: float | None = None
-    verdict: Verdict | None = None
+    would: bool = False
+    ruling: Ruling | None = None
     neighbours: tuple[tuple[Entry, float], ...] = ()
 
 
@@ -36,12 +44,24 @@ class Lookup:
     """Finds and judges stored answers; the only place where tiers, policy and hit decision meet."""
 
     def __init__(
-        self, store: EntryStore, semantic: SemanticTier, embedder: Batcher, *, clock: Clock, metrics: Metrics
+        self,
+        store: EntryStore,
+        semantic: SemanticTier,
+        embedder: Batcher,
+        decider: Decider,
+        learner: Learner,
+        cache_side: CacheSide,
+        *,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._exact = ExactTier(store)
         self._semantic = semantic
         self._embedder = embedder
+        self._decider = decider
+        self._learner = learner
+        self._cache_side = cache_side
         self._clock = clock
         self._metrics = metrics
         self._books = _Books(metrics)
@@ -52,24 +72,63 @@ class Lookup:
         if entry is None:
             return Found()
         fresh = policy.usable(entry, call, key, now=self._clock.now())
+        if self._learner.refused(entry, key) is not None:  # as if it were not there: it may not serve when stale either
+            return Found(reason="banned")
         return Found(entry, ok=fresh.ok, stale=fresh.stale, reason=fresh.reason)
 
     def token(self) -> tuple[int, int]:
         """Orders a fill that begins now against purges (see `store.entries`), and the last purge there was."""
         return self._store.epoch(), self._store.last_purge
 
-    def used(self, found: Found, status: CacheStatus) -> Entry:
-        """The entry of a hit, counted: as a lookup, as tokens saved, and towards keeping it."""
+    def used(self, request_id: str, key: CacheKey, found: Found, status: CacheStatus) -> Entry:
+        """The entry of a hit, counted: as a lookup, as tokens saved, towards keeping it, and for feedback on it."""
         entry = found.entry
         if entry is None:
             raise ValueError("a hit has an entry")
         self._books.hit(entry, "stale" if found.stale else status.value.lower(), found.reason)
         self._store.touch(entry.id)
+        with self._cache_side.step("learn"):
+            if found.ruling is not None:
+                self._learner.served(request_id, key, entry, found.ruling.verdict)
+            else:
+                budget.requested(self._learner.segment(key), None)
+                self._learner.answered(request_id, key, entry)
         return entry
 
     async def embed(self, text: str) -> Vector:
         """The vector of `text`; raises EmbedError (late, too long, embedder gone)."""
         return await self._embedder.embed(text)
+
+    async def near(
+        self, call: Call, key: CacheKey, decision: Decision, settings: Cache, trace: Trace
+    ) -> tuple[Found, Vector | None]:
+        """The semantic lookup of a request that the exact tier could not answer, and the vector of its question.
+
+        Never raises: what fails is a miss. Counts the request, also one that may hit exactly only.
+        """
+        if decision.refresh:
+            return Found(reason=decision.exact_only or "exact-only"), None
+        found, vector = await self._near(call, key, decision, settings, trace)
+        with self._cache_side.step("learn"):
+            best = found.ruling.best if found.ruling is not None else None
+            segment = self._learner.segment(key)
+            budget.requested(segment, best.risk if best is not None else None)
+            if found.would and found.ruling is not None:
+                budget.served(segment, found.ruling.verdict.risk)
+        return found, vector
+
+    async def _near(
+        self, call: Call, key: CacheKey, decision: Decision, settings: Cache, trace: Trace
+    ) -> tuple[Found, Vector | None]:
+        if key.text is None:
+            return Found(reason=decision.exact_only or "exact-only"), None
+        with self._cache_side.step("embed") as step, trace.stage("embed"):
+            vector = await self.embed(key.text)
+        if step.error is not None:
+            return Found(reason="window" if isinstance(step.error, TextTooLong) else "embedder"), None
+        with self._cache_side.step("semantic"):
+            return await self.semantic(call, key, vector, decision, settings, trace), vector
+        return Found(reason="error"), vector
 
     async def semantic(
         self,
@@ -82,31 +141,30 @@ class Lookup:
         *,
         hopeless: bool = False,
     ) -> Found:
-        """The nearest entry of the scope whose answer is right for this question, by `cache.verify`.
+        """The entry of the scope whose answer is served for this question, by `pipeline.decider`. Counts nothing.
 
-        Beside the nearest, candidates far below the threshold are looked at only if `hopeless`.
+        Beside the nearest, candidates far below the floor are looked at only if `hopeless`.
         """
-        least = -1.0 if hopeless else decision.threshold - _HOPELESS
+        least = -1.0 if hopeless else decision.floor - _HOPELESS
         with trace.stage("ann"):
             near = await self._semantic.neighbours(key, vector, settings.semantic.neighbours, least=least)
         if not near:
             return Found()
         self._metrics.similarity.observe(near[0][1])
         with trace.stage("verify"):
-            return self._judge(call, key, near, decision)
-
-    def _judge(self, call: Call, key: CacheKey, near: list[tuple[Entry, float]], decision: Decision) -> Found:
-        now = self._clock.now()
-        usable = {entry.id: entry for entry, _ in near if policy.usable(entry, call, key, now=now).ok}
-        candidates = [Candidate(entry.id, score, entry.text or "") for entry, score in near if entry.id in usable]
-        verdict = verify.decide(
-            key.text or "", candidates, threshold=decision.threshold, tolerance=self._embedder.tolerance
-        )
-        if verdict.accepted is None:
-            return Found(reason=verdict.rule, verdict=verdict, neighbours=tuple(near))
-        entry = usable[verdict.accepted.entry_id]
-        stale = policy.usable(entry, call, key, now=now).stale
-        return Found(entry, True, stale, verdict.rule, verdict.accepted.similarity, verdict, tuple(near))
+            now = self._clock.now()
+            usable = [each for each in near if policy.usable(each[0], call, key, now=now).ok]
+            ruling = await self._decider.decide(key, usable, decision, trace)
+        accepted, rule = ruling.verdict.accepted, ruling.verdict.rule
+        if accepted is None:
+            return Found(reason=rule, ruling=ruling, neighbours=tuple(near))
+        entry = self._store.get(accepted.entry_id)
+        if entry is None:  # purged while the verifier was asked
+            return Found(ruling=ruling, neighbours=tuple(near))
+        if decision.policy.mode == "shadow":
+            return Found(entry, False, False, "shadow", accepted.similarity, True, ruling, tuple(near))
+        stale = policy.usable(entry, call, key, now=self._clock.now()).stale
+        return Found(entry, True, stale, rule, accepted.similarity, False, ruling, tuple(near))
 
 
 class _Books:

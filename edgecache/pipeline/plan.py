@@ -58,8 +58,16 @@ class Planner:
     def key(self, call: Call, decision: Decision) -> CacheKey:
         """The key of `call`, also where `decision` bypasses the cache."""
         question = keys.question(call) if decision.semantic else None
-        return keys.build(call, embedder=self._embedder, end_user=decision.end_user, question=question)
+        return keys.build(
+            call,
+            embedder=self._embedder,
+            end_user=decision.end_user,
+            question=question,
+            contextual=decision.policy.contextual,
+        )
 
     def fields(self, call: Call, decision: Decision) -> dict[str, object]:
         """What the key's scope is made of."""
-        return keys.fields(call, embedder=self._embedder, end_user=decision.end_user)
+        return keys.fields(
+            call, embedder=self._embedder, end_user=decision.end_user, contextual=decision.policy.contextual
+        )

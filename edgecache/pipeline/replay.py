@@ -27,6 +27,7 @@ class Replay:
         now: float,
         *,
         similarity: float | None = None,
+        score: float | None = None,
         detail: str | None = None,
     ) -> Reply:
         """The reply of a hit. `now` is Unix seconds; Age and ttl follow RFC 9111 and RFC 9211."""
@@ -36,6 +37,7 @@ class Replay:
             detail=detail,
             entry_id=entry.id,
             similarity=similarity,
+            score=score,
             age=max(0, int(now - entry.created)),
             ttl=int(entry.expires - now),
         )

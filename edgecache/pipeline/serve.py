@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from edgecache.cache.policy import Decision
 from edgecache.clock import Clock
-from edgecache.config import Cache
-from edgecache.embed.base import Vector
-from edgecache.errors import TextTooLong, UpstreamError
+from edgecache.config import Cache, HitPolicy
+from edgecache.errors import UpstreamError
 from edgecache.pipeline.fallback import Fallback
 from edgecache.pipeline.fetch import Fetcher
 from edgecache.pipeline.fill import Ticket
@@ -17,12 +16,14 @@ from edgecache.pipeline.guard import CacheSide
 from edgecache.pipeline.lookup import Found, Lookup
 from edgecache.pipeline.plan import Plan, Planner
 from edgecache.pipeline.replay import Replay
+from edgecache.pipeline.shadow import Shadow
+from edgecache.pipeline.sightings import Sightings
 from edgecache.tasks import Tasks
 from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
 from edgecache.types import CacheInfo, CacheKey, CacheStatus, Call, Entry, Reply
 
-_NO_PLAN = Plan(Decision(*(False,) * 4, "error", None, 0.0, 1.0), None)  # deciding itself failed: around the cache
+_NO_PLAN = Plan(Decision(*(False,) * 4, "error", None, 0.0, 1.0, HitPolicy()), None)  # deciding failed: a bypass
 
 
 class Pipeline:
@@ -35,6 +36,8 @@ class Pipeline:
         fetcher: Fetcher,
         fallback: Fallback,
         replay: Replay,
+        shadow: Shadow,
+        sightings: Sightings,
         cache_side: CacheSide,
         tasks: Tasks,
         *,
@@ -49,6 +52,8 @@ class Pipeline:
         self._fetcher = fetcher
         self._fallback = fallback
         self._replay = replay
+        self._shadow = shadow
+        self._sightings = sightings
         self._cache_side = cache_side
         self._tasks = tasks
         self._clock = clock
@@ -64,7 +69,7 @@ class Pipeline:
 
         exact = self._exact(call, key, decision, trace)
         if exact.ok:
-            return self._hit(call, exact, CacheStatus.HIT)
+            return self._hit(call, key, exact, CacheStatus.HIT)
 
         ticket = Ticket(call, key, decision, settings, *self._lookup.token())
         if (refused := self._fallback.refusal(ticket)) is not None:
@@ -73,20 +78,25 @@ class Pipeline:
             self._tasks.spawn(self._fetcher.renew(ticket), name="renew")
             return stale
 
-        near, vector = await self._semantic(call, key, decision, settings, trace)
+        near, vector = await self._lookup.near(call, key, decision, settings, trace)
         if near.ok:
-            return self._hit(call, near, CacheStatus.SEMANTIC_HIT)
+            self._shadow.sample(ticket, near)
+            return self._hit(call, key, near, CacheStatus.SEMANTIC_HIT)
 
         info = self._miss(decision, exact, near)
-        return await self._fetch(replace(ticket, vector=vector), info, exact.entry, trace)
+        ticket = replace(ticket, vector=vector, landed=self._shadow.watch(ticket, near))
+        return await self._fetch(ticket, info, exact.entry, trace)
 
-    def hit(self, call: Call, trace: Trace) -> Reply | None:
-        """The reply to an exact hit, found without waiting for anything; None = it takes `serve`."""
+    def hit(self, call: Call, trace: Trace, request_id: str) -> Reply | None:
+        """The reply to an exact hit, found without waiting for anything; None = it takes `serve`.
+
+        `call` may be an earlier one of the same bytes; `request_id` is that of the request at hand.
+        """
         plan = self._plan(call, self.settings, trace)
         if plan.key is None:
             return None
         exact = self._exact(call, plan.key, plan.decision, trace)
-        return self._hit(call, exact, CacheStatus.HIT) if exact.ok else None
+        return self._hit(call, plan.key, exact, CacheStatus.HIT, request_id) if exact.ok else None
 
     def _plan(self, call: Call, settings: Cache, trace: Trace) -> Plan:
         with trace.stage("key"):
@@ -106,25 +116,15 @@ class Pipeline:
                 return self._lookup.exact(call, key)
         return Found(reason="refresh")
 
-    async def _semantic(
-        self, call: Call, key: CacheKey, decision: Decision, settings: Cache, trace: Trace
-    ) -> tuple[Found, Vector | None]:
-        if key.text is None or decision.refresh:
-            return Found(reason=decision.exact_only or "exact-only"), None
-        with self._cache_side.step("embed") as step, trace.stage("embed"):
-            vector = await self._lookup.embed(key.text)
-        if step.error is not None:
-            return Found(reason="window" if isinstance(step.error, TextTooLong) else "embedder"), None
-        with self._cache_side.step("semantic"):
-            return await self._lookup.semantic(call, key, vector, decision, settings, trace), vector
-        return Found(reason="error"), vector
-
-    def _hit(self, call: Call, found: Found, status: CacheStatus) -> Reply:
-        entry = self._lookup.used(found, status)
+    def _hit(self, call: Call, key: CacheKey, found: Found, status: CacheStatus, request_id: str = "") -> Reply:
+        entry = self._lookup.used(request_id or call.request_id, key, found, status)
+        if entry.held:
+            self._sightings.seen(call, entry, self.settings)
         detail = "semantic" if status is CacheStatus.SEMANTIC_HIT else None
         status = CacheStatus.STALE if found.stale else status
+        score = found.ruling.score if found.ruling is not None else None
         return self._replay.reply(
-            call, entry, status, now=self._clock.now(), similarity=found.similarity, detail=detail
+            call, entry, status, now=self._clock.now(), similarity=found.similarity, score=score, detail=detail
         )
 
     def _miss(self, decision: Decision, exact: Found, near: Found) -> CacheInfo:

@@ -3,6 +3,9 @@
 A hit is judged by where its answer came from. A cache that replays a stored answer replays its completion id and text,
 so the driver remembers for which question it first saw each (id, text): the hit is right if that question has the same
 `set` as the one asked. The text is part of it because TensorRT-LLM's ids are counters that collide across workers.
+
+Each request names its set in `tracestate`, which the scripted core answers by: questions of one set then get one
+answer, as they would from a model, and what a POP learns by comparing answers is true. To others it means nothing.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from openai.types.chat import ChatCompletion
 
 from edgecache.clock import Clock, SystemClock
 from edgecache.errors import ConfigError
-from edgecache.sim import workload
+from edgecache.sim import words, workload
 from edgecache.sim.pop import own_pop
 from edgecache.sim.report import Outcome, ReplayReport
 from edgecache.sim.workload import Question
@@ -161,6 +164,7 @@ class _Driver:
             "model": self._model,
             "messages": [{"role": "user", "content": question.prompt}],
             "max_tokens": self._options.max_tokens,
+            "extra_headers": {"tracestate": words.naming(question.set)},
         }
 
     async def _whole(self, question: Question) -> "_Answer":

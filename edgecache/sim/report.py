@@ -110,6 +110,7 @@ class ReplayReport:
                 "of_hits": _share(self.wrong, judged),
                 "of_hits_95": wilson(self.wrong, judged),
                 "of_requests": _share(self.wrong, requests),
+                "of_requests_95": wilson(self.wrong, requests),
                 "unjudged": self.unjudged,
             },
             "misses": requests - len(self.hits) - sum(self.errors.values()) - self.count("BYPASS"),
@@ -132,14 +133,15 @@ class ReplayReport:
         """Two tables for a terminal: what was answered, and how fast."""
         found = self.to_dict()
         requests, wrong = found["requests"], found["wrong_hits"]
-        low, high = wrong["of_hits_95"]
+        per_hit, per_request = _interval(wrong["of_hits_95"]), _interval(wrong["of_requests_95"])
         rows = [
             ("requests", str(requests), f"{found['duration_s']} s, {found['requests_per_s']} a second"),
             ("hits", str(found["hits"]["total"]), f"{_percent(found['hit_rate'])} of requests"),
             ("  exact", str(found["hits"]["exact"]), ""),
             ("  semantic", str(found["hits"]["semantic"]), ""),
             ("oracle", str(self.oracle), f"{_percent(found['oracle_hit_rate'])} of requests, no cache can do better"),
-            ("wrong hits", str(self.wrong), f"{_percent(wrong['of_hits'])} of hits, 95 %: {low:.2%} to {high:.2%}"),
+            ("wrong hits", str(self.wrong), f"{_percent(wrong['of_requests'])} of requests, {per_request}"),
+            ("", "", f"{_percent(wrong['of_hits'])} of hits, {per_hit}"),
             ("  exact", str(wrong["exact"]), ""),
             ("  semantic", str(wrong["semantic"]), ""),
             ("unjudged hits", str(self.unjudged), "answers stored before the replay began" if self.unjudged else ""),
@@ -179,6 +181,10 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 6) if whole else None
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return f"95 %: {bounds[0]:.2%} to {bounds[1]:.2%}"
 
 
 def _percent(share: float | None) -> str:

@@ -49,6 +49,8 @@ class Ask:
     model: str
     stream: bool
     include_usage: bool
+    answer: str = ""
+    """The name of its answer, if it has one (`words.name_of`)."""
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -137,7 +139,7 @@ class ScriptedCore:
         return handle
 
     async def _answer(self, request: web.Request, endpoint: Endpoint, raw: bytes) -> web.StreamResponse:
-        ask = self._check(endpoint, raw)
+        ask = self._check(endpoint, raw, words.name_of(request.headers.get("tracestate")))
         self.seen.streams += ask.stream
         failure = self._failure()
         if failure == "null_body":
@@ -173,7 +175,7 @@ class ScriptedCore:
         body = habits.error(self.settings.dialect, refused.status, refused.message, refused.code)
         return web.Response(status=refused.status, body=body, content_type="application/json", headers=headers)
 
-    def _check(self, endpoint: Endpoint, raw: bytes) -> Ask:
+    def _check(self, endpoint: Endpoint, raw: bytes, answer: str) -> Ask:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
@@ -194,7 +196,7 @@ class ScriptedCore:
             raise Refused(400, f"the prompt is longer than {self.settings.max_model_len} tokens", "context_length")
         default = dialect == "trtllm" and options is not None  # `stream_options: {}` means usage there
         usage = options.get("include_usage", default) if isinstance(options, dict) else False
-        return Ask(endpoint, body, model, streaming, bool(usage))
+        return Ask(endpoint, body, model, streaming, bool(usage), answer)
 
     async def _generate(self, request: web.Request, ask: Ask, failure: str | None) -> web.StreamResponse:
         if ask.endpoint is Endpoint.EMBEDDINGS:
@@ -237,6 +239,7 @@ class ScriptedCore:
                 limit,
                 (stop,) if isinstance(stop, str) else tuple(stop),
                 fill=body.get("ignore_eos") is True,
+                name=ask.answer,
             )
             for index in range(habits.choices(self.settings.dialect, body.get("n") or 1))
         ]

@@ -1,13 +1,15 @@
 """What the scripted core says: a pure function of model, question and seed, so that runs can be compared.
 
-An answer repeats the words of its question: different questions have different answers, and a wrong hit shows. A word
-counts as one token.
+An answer repeats the words of its question: different questions have different answers, and a wrong hit shows. A
+request can name its answer instead (`name_of`): all questions with one name have one answer, which has little in common
+with that of any other name, so that a POP that compares answers learns what is true. A word counts as one token.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,17 @@ _CLOSINGS = (
     "There is more to say about the exceptions.",
     "This has not changed for a long time.",
 )
+_THINGS = """
+    granite lantern harbour violin orchard glacier ledger saddle compass vineyard turbine parchment beacon kettle meadow
+    anvil telescope barley cathedral falcon copper monsoon ribbon quarry skeleton porcelain thunder archive walnut ferry
+    magnet tapestry volcano whistle cellar pendulum coral furnace sparrow treaty marble compost engine lagoon trumpet
+    scaffold nectar dungeon satellite cobbler prairie enamel hostel gravity pepper carriage molecule ballad tunnel
+    sapphire plough senate cushion reactor heron mortgage desert antenna waltz vaccine timber island clarinet protein
+    bridge canyon helmet auction lettuce planet surgeon ceramic tractor mirror opera bacteria anchor pyramid saffron
+    glider tribunal mosaic orchid piston shepherd quartz stadium walrus zeppelin
+""".split()  # noqa: SIM905 - as a list it would take a hundred lines
 _QUESTION_WORDS = 40
+_NAMED = "answer="
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +55,37 @@ class Generated:
         return "".join(self.tokens)
 
 
+def name_of(tracestate: str | None) -> str:
+    """The answer that a request names in its `tracestate` header, a list of `key=value`; empty if it names none.
+
+    A header, because servers refuse body fields that they do not know, and POPs take those out on the way.
+    """
+    members = (each.strip() for each in (tracestate or "").split(","))
+    return next((each.removeprefix(_NAMED) for each in members if each.startswith(_NAMED)), "")
+
+
+def naming(name: str) -> str:
+    """The `tracestate` by which a request names its answer, whatever characters the name has."""
+    return _NAMED + blake2b(name.encode(), digest_size=12).hexdigest()
+
+
 @lru_cache(maxsize=8192)
 def answer(
-    model: str, question: str, seed: int, limit: int | None, stop: tuple[str, ...] = (), *, fill: bool = False
+    model: str,
+    question: str,
+    seed: int,
+    limit: int | None,
+    stop: tuple[str, ...] = (),
+    *,
+    fill: bool = False,
+    name: str = "",
 ) -> Generated:
-    """The answer of `model` to `question`.
+    """The answer of `model` to `question`, or to every question that names its answer `name`.
 
     At most `limit` tokens; it ends before the first of the `stop` texts. `fill` makes it exactly `limit` tokens long
     (`ignore_eos`).
     """
-    pick = int.from_bytes(blake2b(f"{model}\0{question}\0{seed}".encode(), digest_size=8).digest())
-    words = _OPENINGS[pick % len(_OPENINGS)].split()
-    words += ["on", '"' + " ".join(question.split()[:_QUESTION_WORDS]) + '":']
-    words += _VERDICTS[(pick >> 8) % len(_VERDICTS)].split() + _CLOSINGS[(pick >> 16) % len(_CLOSINGS)].split()
-    text = " ".join(words)
+    text = _named(model, name, seed) if name else _asked(model, question, seed)
     if fill and limit is not None:
         text = " ".join([text] * (limit // len(text.split()) + 1))
     ends = [at for mark in stop if mark and (at := text.find(mark)) >= 0]
@@ -65,6 +94,20 @@ def answer(
     if limit is not None and len(tokens) > limit:
         return Generated(tokens[:limit], "length")
     return Generated(tokens, "length" if fill and limit is not None and not stopped else "stop")
+
+
+def _asked(model: str, question: str, seed: int) -> str:
+    pick = int.from_bytes(blake2b(f"{model}\0{question}\0{seed}".encode(), digest_size=8).digest())
+    words = _OPENINGS[pick % len(_OPENINGS)].split()
+    words += ["on", '"' + " ".join(question.split()[:_QUESTION_WORDS]) + '":']
+    words += _VERDICTS[(pick >> 8) % len(_VERDICTS)].split() + _CLOSINGS[(pick >> 16) % len(_CLOSINGS)].split()
+    return " ".join(words)
+
+
+def _named(model: str, name: str, seed: int) -> str:
+    """Three things that the name alone chooses, so that the answers of two names share little more than their form."""
+    one, two, three = Random(f"{model}\0{name}\0{seed}").sample(_THINGS, 3)  # noqa: S311 - repeatable, no secret
+    return f"{one.title()}, {two} and {three}. First the {one}; then the {two}; in the end the {three}."
 
 
 def _tokens(text: str) -> Iterator[str]:

@@ -63,7 +63,7 @@ class Database:
         self.env = lmdb.open(
             str(path),
             map_size=initial,
-            max_dbs=8,
+            max_dbs=16,
             max_readers=256,
             mode=0o700,
             sync=settings.sync,
@@ -75,12 +75,17 @@ class Database:
         self.meta, self.entries, self.vectors, self.digests, self.purges = (
             self.env.open_db(name) for name in (b"meta", b"entries", b"vectors", b"digests", b"purges")
         )
+        self.segments, self.tracks, self.words, self.marks, self.serves = (
+            self.env.open_db(name) for name in (b"segments", b"tracks", b"words", b"marks", b"serves")
+        )
+        self.evidence = (self.segments, self.tracks, self.words, self.marks, self.serves)
+        self.writers = self.env.open_db(b"writers")
         with self.env.begin(write=True) as txn:
             found = txn.get(b"schema", db=self.meta)
-            if found is None:
+            if found is not None and found not in {str(version).encode() for version in schema.READABLE}:
+                raise StoreError(f"the store has schema {found.decode()}; this program reads {schema.readable()}")
+            if found != str(schema.SCHEMA).encode():  # older records stay as they are; older programs refuse the store
                 txn.put(b"schema", str(schema.SCHEMA).encode(), db=self.meta)
-            elif found != str(schema.SCHEMA).encode():
-                raise StoreError(f"the store has schema {found.decode()}; this program reads {schema.SCHEMA}")
 
     def _abandon(self) -> None:
         if self.env is not None:
@@ -92,7 +97,7 @@ class Database:
     def used(self, txn: Any) -> int:
         """Bytes in pages that hold something."""
         pages = 0
-        for table in (self.meta, self.entries, self.vectors, self.digests, self.purges):
+        for table in (self.meta, self.entries, self.vectors, self.digests, self.purges, self.writers, *self.evidence):
             stat = txn.stat(table)
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return int(pages) * PAGE

@@ -16,6 +16,7 @@ from edgecache.errors import StoreCorrupt, StoreError
 from edgecache.store import changes, schema
 from edgecache.store.database import Database, translate
 from edgecache.store.epochs import Kind, Selector
+from edgecache.store.evidence import Evidence
 from edgecache.store.pages import Pages, Scanned, VectorRow
 from edgecache.store.schema import Half, Single, id_of, key_of
 from edgecache.store.writer import Batch, Removed, Writer
@@ -69,6 +70,11 @@ class EntryStore:
             raise
         self._pages = Pages(self._db, self._purges.epochs, self._suspect)
         self._writer = Writer(self._db, last, self._committed)
+        try:
+            self.evidence = Evidence(self._db, self._writer, metrics)
+        except StoreError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Commit what is queued and close the file; a second call does nothing."""
@@ -141,19 +147,29 @@ class EntryStore:
 
     # ------------------------------------------------------------------------------------------ writing
 
-    async def put(self, entry: Entry, vector: Single | None, *, token: int | None = None) -> int:
+    async def put(self, entry: Entry, vector: Single | None, *, token: int | None = None, limit: int = 0) -> int:
         """Store an answer with its vector and return its id once committed; an older one of the same digest goes.
 
         `token` is `epoch()` at the start of the upstream request: when a matching purge came between, this raises
-        StoreError with the code "purged". Raises StoreFull at the byte budget, StoreReadOnly, and StoreError for what
-        cannot be stored.
+        StoreError with the code "purged". With a `limit`, the code `changes.WRITER_ENTRIES` says that the writer has as
+        many entries with a vector. Raises StoreFull at the byte budget, StoreReadOnly, and StoreError for what cannot
+        be stored.
         """
         row = None if vector is None else self._row(vector)
         size = len(entry.body) + len(entry.text or "") + 1024
         return int(
             await self._writer.submit(
-                lambda batch: changes.insert(batch, entry, row, token, self._purges),
+                lambda batch: changes.insert(batch, entry, row, token, self._purges, limit),
                 size=size,
+            )
+        )
+
+    async def release(self, entry_id: int, vector: Single, *, limit: int) -> bool:
+        """Let an entry that was held back serve other wordings by `vector`; False where it may not, see `changes`."""
+        row = self._row(vector)
+        return bool(
+            await self._writer.submit(
+                lambda batch: changes.release(batch, entry_id, row, limit, self._purges), size=2 * row.nbytes + 1024
             )
         )
 
@@ -176,18 +192,30 @@ class EntryStore:
     async def purge(self, selector: Selector, *, soft: bool = False) -> int:
         """Void every matching answer, stored or in flight; committed when it returns. The id of the purge.
 
-        A soft purge only marks them stale. Purging one entry returns 0 when the tenant has no such entry.
+        A soft purge only marks them stale. Purging one entry returns 0 when the tenant has no such entry. A hard purge
+        of an entry, of a tenant or of everything takes the evidence along, see `store.evidence`.
         """
-        if selector.kind is Kind.ENTRY:
-            purge = int(await self._writer.submit(lambda batch: changes.purge_entry(batch, selector, soft=soft)))
+        whole = selector.kind in {Kind.ALL, Kind.TENANT} and not soft
+        purge, words = await self._writer.submit(lambda batch: self._purge(batch, selector, soft=soft))
+        if whole:
+            await self.evidence.forget_tenant(selector.value or None, words)
         else:
-            purge = int(
-                await self._writer.submit(
-                    lambda batch: changes.mark(batch, selector, soft=soft, at=self._clock.now(), purges=self._purges)
-                )
-            )
+            self.evidence.forget(words)
         self.last_purge = max(self.last_purge, purge)
-        return purge
+        return int(purge)
+
+    def _purge(self, batch: Batch, selector: Selector, *, soft: bool) -> tuple[int, list[bytes]]:
+        """The id of the purge, and the keys of the words on pairs that went with it."""
+        if selector.kind is Kind.ENTRY:
+            head = changes.head_of(batch, selector)
+            purge = changes.purge_entry(batch, selector, soft=soft)
+            if head is None or not purge or soft:
+                return purge, []
+            return purge, self.evidence.erase_entry(batch, head.tenant, head.digest)
+        purge = changes.mark(batch, selector, soft=soft, at=self._clock.now(), purges=self._purges)
+        if soft or selector.kind not in {Kind.ALL, Kind.TENANT}:
+            return purge, []
+        return purge, self.evidence.erase(batch, selector.value or None)
 
     def _committed(self, batch: Batch) -> None:
         self._purges.committed(batch)

@@ -21,13 +21,15 @@ class Kind(StrEnum):
     NAMESPACE = "namespace"
     MODEL = "model"
     TAG = "tag"
+    WRITER = "writer"
     ENTRY = "entry"
 
 
 class Selector(NamedTuple):
     """Which answers to purge: `value` by `kind`, within `tenant`, or of any tenant when that is None.
 
-    For `Kind.TENANT` the value is the tenant itself, for `Kind.ENTRY` the entry's id in decimal.
+    For `Kind.TENANT` the value is the tenant itself, for `Kind.ENTRY` the entry's id in decimal. A `Kind.WRITER` that
+    names only a key covers what each of the key's end users has written.
     """
 
     kind: Kind
@@ -106,3 +108,6 @@ def _matching(head: Head) -> Iterator[_Key]:
         yield Kind.MODEL, head.model, tenant
         for tag in head.tags:
             yield Kind.TAG, tag, tenant
+        if head.writer:
+            yield Kind.WRITER, head.writer, tenant
+            yield Kind.WRITER, head.writer.partition(".")[0], tenant

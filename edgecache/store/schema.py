@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from edgecache.errors import StoreCorrupt, StoreError
 from edgecache.types import Endpoint, Entry
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""Versions that are read. Version 1 had neither `writer` nor `held`: its records end two fields earlier."""
 SCOPE_BYTES = 16
 DIGEST_BYTES = 32
 
@@ -48,10 +50,17 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     upstream: str
     since: int
     soft: bool
+    writer: str = ""
+    held: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Head)
+
+
+def readable() -> str:
+    """The versions that are read, for a message."""
+    return " and ".join(map(str, READABLE))
 
 
 def key_of(entry_id: int) -> bytes:
@@ -91,6 +100,8 @@ def head_of(entry: Entry, since: int) -> Head:
         upstream=entry.upstream,
         since=since,
         soft=entry.soft_purged,
+        writer=entry.writer,
+        held=entry.held,
     )
 
 
@@ -115,6 +126,8 @@ def entry_of(entry_id: int, head: Head, body: bytes, *, soft: bool) -> Entry:
         upstream=head.upstream,
         id=entry_id,
         soft_purged=soft or head.soft,
+        writer=head.writer,
+        held=head.held,
     )
 
 
@@ -159,8 +172,8 @@ def _split(record: bytes | memoryview) -> tuple[memoryview, memoryview, bytes]:
     if len(view) < _PREFIX.size:
         raise StoreCorrupt("a record is too short")
     version, checksum, length = _PREFIX.unpack_from(view)
-    if version != SCHEMA:
-        raise StoreCorrupt(f"a record has schema {version}, this program reads {SCHEMA}")
+    if version not in READABLE:
+        raise StoreCorrupt(f"a record has schema {version}, this program reads {readable()}")
     end = _PREFIX.size + length
     if end > len(view):
         raise StoreCorrupt("a record is too short")

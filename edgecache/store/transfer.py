@@ -62,6 +62,13 @@ def _items(unpacker: Any, chunk: bytes) -> Iterator[Any]:
         raise StoreCorrupt(f"the export cannot be decoded: {error}") from error
 
 
+def _is_record(item: Any) -> bool:
+    """Whether `item` is an id, a record and perhaps a vector record."""
+    if not (isinstance(item, list) and len(item) == 3 and isinstance(item[1], bytes)):
+        return False
+    return type(item[0]) is int and item[0] >= 0 and (item[2] is None or isinstance(item[2], bytes))
+
+
 class _Reader:
     def __init__(self, store: EntryStore) -> None:
         self._store = store
@@ -80,7 +87,7 @@ class _Reader:
             raise StoreCorrupt("the export goes on after its end")
         elif isinstance(item, dict):
             self._count = item.get("count", -1)
-        elif not (isinstance(item, list) and len(item) == 3 and isinstance(item[1], bytes)):
+        elif not _is_record(item):
             raise StoreCorrupt(f"item {self._seen + 1} of the export is no record")
         else:
             self._seen += 1
@@ -91,8 +98,8 @@ class _Reader:
     def _open(self, item: Any) -> None:
         if not isinstance(item, dict) or item.get("format") != FORMAT:
             raise StoreError("this is no export of edgecache")
-        if item.get("schema") != schema.SCHEMA:
-            raise StoreError(f"the export has schema {item.get('schema')}; this program reads {schema.SCHEMA}")
+        if item.get("schema") not in schema.READABLE:
+            raise StoreError(f"the export has schema {item.get('schema')}; this program reads {schema.readable()}")
         self._header = item
         name = str(item.get("embedder"))
         if name and name == self._store.embedder():

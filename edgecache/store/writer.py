@@ -14,6 +14,7 @@ from typing import Any
 import lmdb
 
 from edgecache.errors import StoreError, StoreFull
+from edgecache.store import tally
 from edgecache.store.database import Database, translate
 from edgecache.store.epochs import Epochs, Selector
 from edgecache.store.schema import SCOPE_BYTES, key_of, salvage
@@ -53,6 +54,8 @@ class Batch:
         if head is not None and self.txn.get(head.digest, db=self.db.digests) == key:
             self.txn.delete(head.digest, db=self.db.digests)
         vector = self.txn.pop(key, db=self.db.vectors)
+        if vector is not None and head is not None:
+            tally.add(self.txn, self.db.writers, head, -1)
         if vector is not None:
             self.removed.append((entry_id, bytes(vector[:SCOPE_BYTES])))
         return record is not None

@@ -63,6 +63,15 @@ class Metrics:
         self.evictions = self._counter("cache_evictions", "Entries removed.", "reason")
         self.fills = self._counter("cache_fills", "Answers offered to the store, by result.", "result")
         self.tokens_saved = self._counter("tokens_saved", "Tokens that hits did not generate.", "type")
+        self.comparisons = self._counter(
+            "comparisons", "Stored answers compared with new ones, by what became of it.", "source", "outcome"
+        )
+        self.feedback = self._counter("feedback", "Verdicts on answers, by verdict.", "verdict")
+        self.labels = self._counter("labels", "Pairs found right or wrong, by how.", "source", "result")
+        self.wrong_hit_rate = self._gauge("wrong_hit_rate", "Estimated wrong answers per request served.", "bound")
+        self.segment_wrong_hit_rate = self._gauge(
+            "segment_wrong_hit_rate", "The same by tenant and model.", "tenant", "model", "bound"
+        )
         self.collapsed = self._counter("collapsed_requests", "Requests that shared another's upstream answer.")
 
     def _engines(self) -> None:
@@ -73,6 +82,9 @@ class Metrics:
         self.embed_batch = self._histogram("embed_batch_size", "Texts per forward pass.", (1, 2, 4, 8, 16, 32, 64, 128))
         self.embed_pass = self._histogram("embed_pass_seconds", "One forward pass of the embedder.", _STAGE)
         self.embed_queue = self._gauge("embed_queue", "Texts waiting for a vector.")
+        self.verify_batch = self._histogram("verify_batch_size", "Pairs per forward pass.", (1, 2, 4, 8, 16, 32, 64))
+        self.verify_pass = self._histogram("verify_pass_seconds", "One forward pass of the pair verifier.", _STAGE)
+        self.verify_queue = self._gauge("verify_queue", "Pairs waiting for the pair verifier.")
         self.upstream_requests = self._counter("upstream_requests", "Requests sent upstream.", "cluster", "code")
         self.upstream_inflight = self._gauge("upstream_inflight", "Upstream requests in progress.", "cluster")
 

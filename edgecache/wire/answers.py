@@ -14,7 +14,7 @@ from edgecache.wire.jsontext import JsonError, decode, deeper_than
 from edgecache.wire.openai import is_error
 from edgecache.wire.outcome import Finished, Unfinished, Usage
 
-__all__ = ["Finished", "Unfinished", "from_events", "from_json", "render_stream"]
+__all__ = ["Finished", "Unfinished", "from_events", "from_json", "render_stream", "text"]
 
 _MAX_DEPTH = 128
 """Nesting up to which an answer can surely be decoded again, from whatever depth of the stack."""
@@ -63,6 +63,14 @@ def render_stream(endpoint: Endpoint, body: bytes, *, include_usage: bool) -> by
     if endpoint is Endpoint.RESPONSES:
         return responses.render(body)
     return choices.render(endpoint, body, include_usage=include_usage)
+
+
+def text(endpoint: Endpoint, body: bytes) -> str | None:
+    """The words of a whole answer; None where it has none, calls tools, has several choices or cannot be read."""
+    try:
+        return responses.text(body) if endpoint is Endpoint.RESPONSES else choices.text(endpoint, body)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _judge(endpoint: Endpoint, value: dict[str, Any], body: bytes) -> Finished | Unfinished:

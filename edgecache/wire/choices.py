@@ -60,6 +60,15 @@ def judge(endpoint: Endpoint, value: dict[str, Any], body: bytes) -> Finished | 
     )
 
 
+def text(endpoint: Endpoint, body: bytes) -> str | None:
+    """The words of the only choice; None where there are several, or tools are called. Raises MsgspecError."""
+    found = msgspec.json.decode(body, type=_Answer).choices or []
+    if len(found) != 1 or found[0].message.tool_calls or found[0].message.function_call:
+        return None
+    said = found[0].text if endpoint is Endpoint.COMPLETIONS else found[0].message.content
+    return said if isinstance(said, str) else None
+
+
 def _unfinished(endpoint: Endpoint, choice: _Choice) -> str | None:
     message = choice.message
     if not choice.finish_reason:

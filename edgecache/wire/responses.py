@@ -72,6 +72,15 @@ def judge(value: dict[str, Any], body: bytes) -> Finished | Unfinished:
     )
 
 
+def text(body: bytes) -> str | None:
+    """The words of all messages; None where tools are called. Raises MsgspecError."""
+    items = msgspec.json.decode(body, type=_Response).output or []
+    if any(item.type.endswith("_call") for item in items):
+        return None
+    parts = [part for item in items if item.type == "message" for part in item.content or []]
+    return "\n".join(part.text for part in parts if part.text and part.type == "output_text") or None
+
+
 def completed(events: Sequence[bytes]) -> bytes | Unfinished:
     """The answer in a stream's `response.completed`, which must be its last event and preceded by no error."""
     answer: bytes | None = None

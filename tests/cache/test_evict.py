@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from edgecache.cache.evict import Sweeper
 from edgecache.errors import StoreFull
 from edgecache.store.epochs import Kind, Selector
+from edgecache.store.rows import Mark
 from edgecache.store.schema import key_of
 from edgecache.tasks import Tasks
 
@@ -216,3 +218,20 @@ async def test_a_failing_store_does_not_end_the_sweeper(open_shelf) -> None:
             await asyncio.sleep(0.02)
     assert not running.done()
     await tasks.close()
+
+
+async def test_a_pinned_answer_stays_when_room_is_made_and_goes_when_it_has_expired(open_shelf, make_entry) -> None:
+    shelf = await open_shelf(max_bytes=4 * 1024**2)
+    pinned, late = make_entry("pinned"), make_entry("late", expires=shelf.clock.now() - GRACE - 1)
+    for entry in (pinned, late):
+        entry_id = await shelf.tier.store(entry, None)
+        await shelf.store.evidence.set_mark(Mark(entry.tenant, entry.digest, "pin", entry_id, 0.0))
+    sweeper = sweeper_of(shelf)
+    for number in range(600):
+        with suppress(StoreFull):
+            await shelf.tier.store(make_entry(str(number), body=bytes(20_000)), None)
+        await sweeper.make_room()
+    assert evicted(shelf, "space") > 0
+    assert shelf.store.find(pinned.digest) is not None
+    assert shelf.store.find(late.digest) is None
+    assert shelf.store.find(make_entry("0").digest) is None

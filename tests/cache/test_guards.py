@@ -197,3 +197,8 @@ def test_guards_say_the_same_in_either_direction(one: str, other: str) -> None:
 def test_signs_that_mean_something_are_compared(one: str, other: str, passed: bool) -> None:
     words = {word.guard: word for word in guards.words(guards.read(one), guards.read(other))}
     assert words["symbols"].passed is passed
+
+
+def test_a_capital_behind_the_sign_between_turns_begins_a_sentence_and_names_nothing() -> None:
+    assert guards.read("What is best in Paris | And in Berlin").names == {"paris", "berlin"}
+    assert guards.read("What is best in Paris | Tell me").names == {"paris"}

@@ -283,6 +283,7 @@ def test_the_fields_of_the_scope_can_be_shown_tenant_first_and_without_the_quest
         "embedder",
         "canonicaliser",
         "turn_apart",
+        "history",
         "body",
     ]
     assert shown["body"] == {"messages": [SYSTEM, {"role": "user"}], "temperature": 0.2}
@@ -299,3 +300,178 @@ def test_any_body_has_a_key(endpoint: Endpoint, body: dict[str, Any]) -> None:
 )
 def test_a_request_names_its_end_user_or_not(body: dict[str, Any], named: bool) -> None:
     assert key.has_end_user(call({"messages": []} | body)) is named
+
+
+# ------------------------------------------------------------------------------------------------ contextual matching
+
+PARIS = {"role": "user", "content": "What is the best restaurant in Paris?"}
+HORSE = {"role": "user", "content": "How long does a horse live?"}
+ANSWER = {"role": "assistant", "content": "Chez Nous."}
+BERLIN = {"role": "user", "content": "And in Berlin?"}
+FRANCE = {"role": "user", "content": "What is the capital of France?"}
+
+
+def contextual(*messages: Any, endpoint: Endpoint = CHAT, **fields: Any) -> CacheKey:
+    name = "input" if endpoint is RESPONSES else "messages"
+    asked = call({name: list(messages)} | fields, endpoint)
+    return key.build(asked, embedder="e", end_user=False, question=key.question(asked), contextual=True)
+
+
+def history(*messages: Any, **fields: Any) -> Any:
+    asked = call({"messages": list(messages)} | fields)
+    return key.fields(asked, embedder="e", end_user=False, contextual=True)["history"]
+
+
+def test_a_turn_that_stands_alone_has_one_scope_after_any_history_and_none_and_another_digest_each() -> None:
+    found = [contextual(FRANCE), contextual(HORSE, ANSWER, FRANCE)]
+    found.append(contextual(HORSE, {"role": "assistant", "content": "25 years."}, FRANCE))
+    assert {each.text for each in found} == {FRANCE["content"]}
+    assert len({each.scope for each in found}) == 1
+    assert len({each.digest for each in found}) == 3
+    assert history(HORSE, ANSWER, FRANCE) == ["alone"]
+
+
+def test_a_follow_up_carries_its_context_in_the_text_and_leaves_it_out_of_the_scope() -> None:
+    london = {"role": "user", "content": "Which restaurant is the best in London?"}
+    one, other = contextual(PARIS, ANSWER, BERLIN), contextual(london, ANSWER | {"content": "The Ivy."}, BERLIN)
+    assert one.text == f"{PARIS['content']} | And in Berlin?"
+    assert one.scope == other.scope
+    assert one.text != other.text
+    assert one.digest != other.digest
+    assert history(PARIS, ANSWER, BERLIN) == ["follow-up", "in", "berlin"]
+
+
+def test_follow_ups_for_something_else_and_turns_that_stand_alone_are_never_candidates_of_each_other() -> None:
+    rome = {"role": "user", "content": "And in Rome?"}
+    found = [
+        contextual(PARIS, ANSWER, BERLIN),
+        contextual(PARIS, ANSWER, rome),
+        contextual(BERLIN),
+        contextual(PARIS, ANSWER, {"role": "user", "content": "Why?"}),
+        contextual(FRANCE, ANSWER, {"role": "user", "content": "Why?"}),
+    ]
+    assert len({each.scope for each in found}) == len(found)
+    assert found[3].text == "Why?"
+
+
+def test_contextual_and_exact_scopes_never_mix() -> None:
+    conversations: list[list[Any]] = [
+        [FRANCE],
+        [HORSE, ANSWER, FRANCE],
+        [PARIS, ANSWER, BERLIN],
+        [SYSTEM, FRANCE],
+    ]
+    exact = [of({"messages": messages}) for messages in conversations]
+    loose = [contextual(*messages) for messages in conversations]
+    assert {each.scope for each in exact}.isdisjoint(each.scope for each in loose)
+    assert {each.digest for each in exact}.isdisjoint(each.digest for each in loose)
+
+
+def test_what_keeps_its_history_has_the_key_it_has_without_contextual_matching() -> None:
+    messages = [PARIS, ANSWER, {"role": "user", "content": "Translate that."}]
+    assert contextual(*messages) == of({"messages": messages})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"temperature": 0}, {"tools": [{"type": "function", "function": {"name": "f"}}]}, {"x": 1}, {"stop": ["."]}],
+)
+def test_system_prompt_and_all_parameters_stay_in_the_scope(fields: dict[str, Any]) -> None:
+    for messages in ([HORSE, ANSWER, FRANCE], [PARIS, ANSWER, BERLIN]):
+        scopes = {
+            contextual(*messages).scope,
+            contextual(*messages, **fields).scope,
+            contextual(SYSTEM, *messages).scope,
+            contextual(SYSTEM, SYSTEM, *messages).scope,
+            contextual(SYSTEM | {"role": "developer"}, *messages).scope,
+            contextual(SYSTEM | {"content": "Answer at length."}, *messages).scope,
+            contextual(*messages[:-1], messages[-1] | {"name": "bob"}).scope,
+        }
+        assert len(scopes) == 7
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        [HORSE],
+        [HORSE, HORSE],
+        [ANSWER],
+        [ANSWER, HORSE],
+        [HORSE, ANSWER, ANSWER],
+        [HORSE, SYSTEM, ANSWER],
+        [HORSE, ANSWER, SYSTEM],
+        [HORSE | {"name": "bob"}, ANSWER],
+        [HORSE, ANSWER | {"tool_calls": [{"id": "1"}]}],
+        [HORSE, ANSWER | {"content": None}],
+        [HORSE, ANSWER | {"content": ""}],
+        [HORSE | {"content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}, ANSWER],
+        [HORSE, {"role": "tool", "content": "42", "tool_call_id": "1"}],
+        [HORSE, {"content": "x"}],
+        [HORSE, "x"],
+        ["x", ANSWER],
+    ],
+)
+def test_a_history_that_is_more_than_turns_of_text_stays_in_the_scope(earlier: list[Any]) -> None:
+    assert contextual(*earlier, FRANCE) == of({"messages": [*earlier, FRANCE]})
+    assert history(*earlier, FRANCE) == ["exact"]
+
+
+def test_the_forms_of_a_request_have_one_contextual_key_too() -> None:
+    parts = [{"type": "text", "text": FRANCE["content"]}]
+    echoed = ANSWER | {"refusal": None}
+    assert same(contextual(HORSE, echoed, FRANCE | {"content": parts}), contextual(HORSE, ANSWER, FRANCE))
+    asked = call({"input": FRANCE["content"]}, RESPONSES)
+    text = key.build(asked, embedder="e", end_user=False, question=key.question(asked), contextual=True)
+    assert same(text, contextual(FRANCE, endpoint=RESPONSES))
+    assert contextual(HORSE, ANSWER, FRANCE, endpoint=RESPONSES).scope == text.scope
+
+
+def test_a_request_that_may_not_hit_by_meaning_has_the_same_contextual_key_and_no_text() -> None:
+    asked = call({"messages": [PARIS, ANSWER, BERLIN]})
+    closed = key.build(asked, embedder="e", end_user=False, question=None, contextual=True)
+    assert same(closed, contextual(PARIS, ANSWER, BERLIN))
+    assert closed.text is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (COMPLETIONS, {"prompt": "What is the capital of France?"}),
+        (COMPLETIONS, {"prompt": "x", "messages": []}),
+        (COMPLETIONS, {"prompt": "x", "messages": [SYSTEM]}),
+        (EMBEDDINGS, {"input": "What is the capital of France?"}),
+        (CHAT, {"messages": [SYSTEM]}),
+        (CHAT, {"messages": [FRANCE | {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}),
+    ],
+)
+def test_what_is_no_conversation_is_keyed_as_ever(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    asked = call(body, endpoint)
+    found = key.build(asked, embedder="e", end_user=False, question=key.question(asked), contextual=True)
+    assert found == of(body, endpoint)
+
+
+turns = st.sampled_from(
+    ["Why?", "And in Berlin?", "How old is he?", "Hi", "a | b", "What is ibuprofen?", "What are the side effects?"]
+    + [str(message["content"]) for message in (PARIS, HORSE, FRANCE)]
+)
+
+
+@given(st.lists(turns, min_size=2, max_size=4), st.lists(turns, min_size=2, max_size=4))
+def test_one_text_in_one_scope_means_one_context(one: list[str], other: list[str]) -> None:
+    def keyed(said: list[str]) -> CacheKey:
+        messages: list[Any] = []
+        for turn in said:
+            messages += [{"role": "user", "content": turn}, ANSWER]
+        return contextual(*messages[:-1])
+
+    here, there = keyed(one), keyed(other)
+    if (here.scope, here.text) == (there.scope, there.text):
+        assert one[-1] == other[-1]
+        if one[-1] != FRANCE["content"]:  # the only one here that stands alone
+            assert one[-2] == other[-2]
+
+
+@given(st.sampled_from(list(Endpoint)), st.dictionaries(st.sampled_from(["messages", "input", "prompt", "x"]), values))
+def test_any_body_has_a_contextual_key(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    asked = call(body, endpoint)
+    key.build(asked, embedder="e", end_user=False, question=key.question(asked), contextual=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgecache.cache import key as keys
 from edgecache.cache import policy
 from edgecache.cache.policy import Decision, Freshness
-from edgecache.config import Cache, Semantic
+from edgecache.config import Cache, ScopePolicy, Semantic
 from edgecache.types import Call, Controls, Endpoint, Entry, Mode, Tenant
 from edgecache.wire.answers import Finished
 
@@ -60,7 +60,7 @@ def both(decision: Decision) -> bool:
 def test_an_ordinary_question_belongs_to_both_tiers(body: dict[str, Any]) -> None:
     decision = decide(body)
     assert both(decision)
-    assert (decision.bypass, decision.exact_only, decision.ttl, decision.threshold) == (None, None, 86_400, 0.95)
+    assert (decision.bypass, decision.exact_only, decision.ttl, decision.floor) == (None, None, 86_400, 0.6)
 
 
 def test_completions_and_stateless_responses_belong_to_both_tiers() -> None:
@@ -219,8 +219,8 @@ def test_what_an_assistant_said_is_not_the_users_wording() -> None:
 
 
 def test_a_caller_can_only_tighten() -> None:
-    assert decide({}, threshold=0.99).threshold == 0.99
-    assert decide({}, threshold=0.5).threshold == 0.95
+    assert decide({}, threshold=0.99).floor == 0.99
+    assert decide({}, threshold=0.5).floor == 0.6
     assert decide({}, ttl=60.0).ttl == 60
     assert decide({}, ttl=1e9).ttl == 86_400
 
@@ -436,3 +436,48 @@ def test_personal_data_in_an_earlier_user_turn_counts() -> None:
 def test_the_scope_of_end_users_is_the_operators_to_choose() -> None:
     assert decide({}, settings=Cache(scope="end_user")).end_user
     assert not decide({}).end_user
+
+
+SCOPES = Semantic(
+    budget=0.01,
+    scope=(
+        ScopePolicy(tenant="t", model="m", budget=0.002, mode="shadow"),
+        ScopePolicy(tenant="t", policy="threshold"),
+        ScopePolicy(namespace="n", floor=0.8, contextual=True),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        pytest.param(("t", "n", "m"), ("budget", 0.002, 0.6, "shadow", False), id="the first that matches holds"),
+        pytest.param(("t", "", "o"), ("threshold", 0.01, 0.6, "serve", False), id="what it leaves out is inherited"),
+        pytest.param(("u", "n", "m"), ("budget", 0.01, 0.8, "serve", True), id="any tenant of a namespace"),
+        pytest.param(("u", "", "m"), ("budget", 0.01, 0.6, "serve", False), id="none matches"),
+    ],
+)
+def test_the_hit_policy_is_that_of_the_first_matching_scope(place: tuple[str, str, str], expected: tuple) -> None:
+    found = policy.hit_policy(SCOPES, *place)
+    assert (found.policy, found.budget, found.floor, found.mode, found.contextual) == expected
+
+
+def test_the_floor_of_a_scope_is_the_one_a_caller_can_raise() -> None:
+    settings = Cache(semantic=Semantic(scope=(ScopePolicy(tenant="t", floor=0.8),)))
+    assert decide({}, settings=settings).floor == 0.8
+    assert decide({}, settings=settings, threshold=0.7).floor == 0.8
+    assert decide({}, settings=settings, threshold=0.9).floor == 0.9
+
+
+@pytest.mark.parametrize(
+    ("semantic", "said"),
+    [
+        (Semantic(), "budget 0.5 % wrong per request"),
+        (Semantic(policy="verified", delta=0.02, mode="shadow"), "verified, 2 % wrong per request, in shadow mode"),
+        (SCOPES, "budget 1 % wrong per request, 3 scopes with other rules"),
+        (Semantic(policy="similarity"), "similarity 0.95"),
+        (Semantic(enabled=False), "identical requests only"),
+    ],
+)
+def test_the_policy_can_be_told_to_an_operator(semantic: Semantic, said: str) -> None:
+    assert policy.in_words(semantic) == said

@@ -149,6 +149,24 @@ async def test_an_answer_without_a_vector_is_stored_for_identical_requests_only(
     assert await shelf.tier.neighbours(make_key("why"), make_vector("why"), 8) == []
 
 
+async def test_a_held_answer_is_found_by_meaning_once_it_is_let_in(
+    open_shelf, make_entry, make_key, make_vector
+) -> None:
+    shelf = await open_shelf()
+    entry_id = await shelf.tier.store(make_entry("question", writer="k1", held="second-sighting"), None)
+    assert await shelf.tier.neighbours(make_key("x"), make_vector("question~y"), 3) == []
+    held = shelf.tier.earlier(make_key("question"))
+    assert (held.id, held.held) == (entry_id, "second-sighting")
+    assert await shelf.tier.release(held, make_vector("question"), limit=0)
+    [(entry, _)] = await shelf.tier.neighbours(make_key("x"), make_vector("question~y"), 3)
+    assert (entry.id, entry.held) == (entry_id, "")
+    assert not await shelf.tier.release(held, make_vector("question"), limit=0)
+    assert shelf.tier.drift() == 0
+    shelf.close()
+    again = await open_shelf()
+    assert len(await again.tier.neighbours(make_key("x"), make_vector("question~y"), 3)) == 1
+
+
 async def test_an_answer_purged_in_flight_is_neither_stored_nor_indexed(open_shelf, make_entry, make_vector) -> None:
     shelf = await open_shelf()
     token = shelf.store.epoch()

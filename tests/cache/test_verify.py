@@ -1,24 +1,80 @@
-"""Which candidate is accepted, by which rule, and what is said of those that are not."""
+"""Which candidate is served, under which policy and by which rule, and what is said of those that are not."""
+
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.cache import verify
-from edgecache.types import Candidate, Verdict
+from edgecache.cache import features, verify
+from edgecache.cache.evidence import Segment, Track
+from edgecache.cache.scorer import Scorer
+from edgecache.config import HitPolicy
+from edgecache.types import Candidate, Judgement, Verdict
 
 QUESTION = "How do I convert a pdf to a word file?"
-REWORDED = "How can I convert a pdf to a word file?"
-TURNED = "How do I convert a word to a pdf file?"
+REWORDED = "How can I turn a pdf into a word document?"
+WIDTH = len(features.NAMES)
+
+# Log-odds of a wrong answer: minus the verifier's logit, nothing else.
+LINEAR = Scorer.decode(
+    json.dumps(
+        {
+            "format": 1,
+            "names": list(features.NAMES),
+            "mean": [0.0] * WIDTH,
+            "scale": [1.0] * WIDTH,
+            "low": [-20.0] * WIDTH,
+            "high": [20.0] * WIDTH,
+            "members": [{"hidden": [[-1e-3]] + [[0.0]] * (WIDTH - 1), "bias": [0.0], "out": [1e3], "shift": 0.0}],
+            "slope": 1.0,
+            "offset": 0.0,
+            "clear": 0.65,
+            "identical": 0.001,
+        }
+    ).encode()
+)
 
 
-def decide(*candidates: tuple[float, str], question: str = QUESTION, tolerance: float = 0.0) -> Verdict:
-    found = [Candidate(number, similarity, text) for number, (similarity, text) in enumerate(candidates)]
-    return verify.decide(question, found, threshold=0.9, tolerance=tolerance)
+def candidates(*near: tuple[float, str]) -> list[Candidate]:
+    return [Candidate(number, similarity, text) for number, (similarity, text) in enumerate(near)]
 
 
-def test_without_a_candidate_there_is_nothing_to_accept() -> None:
-    assert decide() == Verdict(None, "none-near", "no candidate in this scope")
+def judge(*near: tuple[float, str, float]) -> tuple[Judgement, ...]:
+    """Candidates as (similarity, text, logit)."""
+    found = candidates(*((similarity, text) for similarity, text, _ in near))
+    return verify.judge(QUESTION, found, {i: logit for i, (_, _, logit) in enumerate(near)}, LINEAR)
+
+
+def decide(judged: tuple[Judgement, ...], *, floor: float = 0.6, chance: float = 0.5, **policy: Any) -> Verdict:
+    tracks = policy.pop("tracks", {})
+    segment = policy.pop("segment", Segment())
+    return verify.decide(judged, HitPolicy(**policy), segment, tracks, floor=floor, chance=chance)
+
+
+# ------------------------------------------------------------------------------------------ whom the verifier sees
+def test_the_verifier_sees_neither_equal_words_nor_what_is_far_away() -> None:
+    near = candidates((0.99, "how do i convert a pdf to a word file"), (0.8, REWORDED), (0.64, "What is a pdf?"))
+    assert verify.doubtful(QUESTION, near, LINEAR) == (near[1],)
+
+
+def test_without_a_scorer_the_verifier_is_not_asked() -> None:
+    assert verify.doubtful(QUESTION, candidates((0.9, REWORDED)), None) == ()
+
+
+# ------------------------------------------------------------------------------------------ what is held of each
+def test_candidates_come_in_order_of_risk() -> None:
+    judged = judge((0.95, "What is a pdf?", -2.0), (0.8, REWORDED, 5.0))
+    assert [each.candidate.entry_id for each in judged] == [1, 0]
+    assert judged[0].risk == pytest.approx(0.0067, rel=0.01)
+    assert (judged[0].logit, judged[0].identical) == (5.0, False)
+    assert {word.guard for word in judged[0].words} >= {"numbers", "order"}
+
+
+def test_a_candidate_that_was_not_scored_is_unknown_rather_than_guessed_at() -> None:
+    (judged,) = verify.judge(QUESTION, candidates((0.99, REWORDED)), {}, LINEAR)
+    assert (judged.risk, judged.logit) == (1.0, None)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +87,11 @@ def test_without_a_candidate_there_is_nothing_to_accept() -> None:
         "How do I convert a pdf, to a word file…",
     ],
 )
-def test_the_same_words_at_the_threshold_pass_at_once(text: str) -> None:
-    verdict = decide((0.9, text))
-    assert verdict.accepted is not None
-    assert (verdict.rule, [word.guard for word in verdict.words[0][1]]) == ("identical", ["identical"])
+def test_the_same_words_are_served_with_or_without_a_verifier(text: str) -> None:
+    for scorer in (LINEAR, None):
+        judged = verify.judge(QUESTION, candidates((0.9, text)), {}, scorer)
+        assert judged[0].identical
+        assert decide(judged).rule == "identical"
 
 
 @pytest.mark.parametrize(
@@ -47,72 +104,84 @@ def test_the_same_words_at_the_threshold_pass_at_once(text: str) -> None:
         ("2*(3+4)", "2*3+4"),
         ("-5", "5"),
         ("what is ¿", "what is ☂"),
+        ("what does it stand for", "What does IT stand for?"),
     ],
 )
-def test_signs_that_carry_meaning_keep_texts_from_being_the_same(one: str, other: str) -> None:
-    assert decide((0.9, other), question=one).rule != "identical"
+def test_signs_and_capitals_that_carry_meaning_keep_texts_from_being_the_same(one: str, other: str) -> None:
+    assert not verify.judge(one, candidates((0.99, other)), {}, LINEAR)[0].identical
 
 
-def test_a_similar_question_that_no_guard_objects_to_is_accepted() -> None:
-    verdict = decide((0.93, REWORDED))
-    assert verdict.accepted == Candidate(0, 0.93, REWORDED)
-    assert verdict.rule == "similar"
-    assert verdict.reason == "0.9300 >= 0.9000, and no guard objects"
-    assert [word.guard for word in verdict.words[0][1]] == [
-        "similarity",
-        "numbers",
-        "negation",
-        "entities",
-        "symbols",
-        "order",
-    ]
+def test_shouting_is_not_another_question() -> None:
+    assert verify.judge("WHAT DOES A POP DO", candidates((1.0, "what does a pop do")), {}, None)[0].identical
 
 
-def test_the_threshold_is_reached_only_beyond_the_error_of_the_embedder() -> None:
-    assert decide((0.9, REWORDED)).accepted is not None
-    refused = decide((0.905, REWORDED), tolerance=0.006)
-    assert (refused.accepted, refused.rule, refused.reason) == (None, "similarity", "0.9050 < 0.9060")
-    assert [word.guard for word in refused.words[0][1]] == ["similarity"]
+# ------------------------------------------------------------------------------------------ the policies
+def test_without_a_candidate_there_is_nothing_to_serve() -> None:
+    verdict = decide(())
+    assert (verdict.accepted, verdict.rule, verdict.risk) == (None, "none-near", 1.0)
 
 
-def test_one_objection_is_enough_and_is_the_rule() -> None:
-    verdict = decide((0.99, TURNED))
-    assert (verdict.accepted, verdict.rule) == (None, "order")
-    assert verdict.reason == "word to pdf is turned round"
+@pytest.mark.parametrize("policy", ["budget", "threshold", "similarity", "verified"])
+def test_the_floor_holds_under_every_policy(policy: str) -> None:
+    verdict = decide(judge((0.9, QUESTION, 9.0)), floor=0.95, policy=policy)
+    assert (verdict.accepted, verdict.rule) == (None, "floor")
 
 
-def test_candidates_are_tried_best_first_until_one_passes() -> None:
-    verdict = decide((0.91, REWORDED), (0.99, TURNED), (0.95, REWORDED), (0.85, QUESTION + " Now."))
-    assert verdict.accepted == Candidate(2, 0.95, REWORDED)
-    assert [candidate.entry_id for candidate, _ in verdict.words] == [1, 2]
+def test_a_budget_serves_low_risks_and_refuses_high_ones() -> None:
+    served = decide(judge((0.9, REWORDED, 9.0)))
+    assert (served.accepted, served.rule) == (Candidate(0, 0.9, REWORDED), "budget")
+    assert served.risk <= served.limit
+    refused = decide(judge((0.99, REWORDED, 0.0)))
+    assert (refused.accepted, refused.rule) == (None, "risk")
+    assert refused.risk > refused.limit
 
 
-def test_every_refused_candidate_is_listed_with_what_was_said() -> None:
-    verdict = decide((0.99, TURNED), (0.5, REWORDED))
-    assert (verdict.accepted, verdict.rule) == (None, "order")
-    assert [[word.guard for word in words if not word.passed] for _, words in verdict.words] == [
-        ["order"],
-        ["similarity"],
-    ]
+def test_while_a_segment_drifts_only_the_same_words_are_served() -> None:
+    drifting = Segment(drifted=True)
+    assert decide(judge((0.9, REWORDED, 9.0)), segment=drifting).rule == "drift"
+    assert decide(judge((0.99, QUESTION, 9.0)), segment=drifting).rule == "identical"
 
 
-@given(st.text(max_size=30), st.lists(st.tuples(st.floats(-1, 1), st.text(max_size=30)), max_size=4))
-def test_nothing_below_the_threshold_is_accepted_unless_it_is_the_same(
-    question: str, candidates: list[tuple[float, str]]
+def test_an_entry_with_a_bad_record_is_served_to_fewer_wordings() -> None:
+    judged = judge((0.9, REWORDED, 3.0))
+    assert decide(judged).rule == "budget"
+    assert decide(judged, tracks={0: Track(wrong=3, surprise=2.9, weight=0.1)}).rule == "risk"
+
+
+def test_a_threshold_is_on_the_probability_of_a_right_answer() -> None:
+    judged = judge((0.8, REWORDED, 4.0))  # right with 0.982
+    assert decide(judged, policy="threshold", threshold=0.98).rule == "threshold"
+    assert decide(judged, policy="threshold", threshold=0.99).accepted is None
+
+
+def test_a_similarity_looks_at_nothing_else() -> None:
+    judged = judge((0.96, "How do I convert a word to a pdf file?", -9.0), (0.8, REWORDED, 9.0))
+    verdict = decide(judged, policy="similarity", similarity=0.95)
+    assert verdict.accepted is not None
+    assert (verdict.accepted.entry_id, verdict.rule) == (0, "similarity")
+    assert decide(judged, policy="similarity", similarity=0.97).accepted is None
+
+
+def test_verified_explores_an_entry_without_a_record_and_serves_one_with() -> None:
+    judged = judge((0.97, REWORDED, 9.0))
+    assert decide(judged, policy="verified").rule == "explore"
+    record = {0: Track(seen=[(0.9, True)] * 40 + [(0.4, False)] * 20)}
+    assert decide(judged, policy="verified", delta=0.05, tracks=record, chance=0.999).rule == "verified"
+    assert decide(judged, policy="verified", delta=0.05, tracks=record, chance=0.0).rule == "explore"
+
+
+@given(
+    st.text(max_size=30),
+    st.lists(st.tuples(st.floats(-1, 1), st.text(max_size=30), st.floats(-9, 9)), max_size=4),
+    st.sampled_from(["budget", "threshold", "similarity", "verified"]),
+)
+def test_whatever_is_accepted_is_a_candidate_above_the_floor(
+    question: str, near: list[tuple[float, str, float]], policy: str
 ) -> None:
-    verdict = decide(*candidates, question=question)
-    assert (verdict.accepted is None) == (verdict.rule not in ("identical", "similar"))
-    if verdict.accepted is not None and verdict.rule == "similar":
-        assert verdict.accepted.similarity >= 0.9
-
-
-def test_the_same_words_below_a_raised_threshold_are_refused() -> None:
-    candidate = Candidate(1, 0.97, "What is a POP?")
-    assert verify.decide("what is a pop", [candidate], threshold=0.95, tolerance=0.0).accepted is candidate
-    assert verify.decide("what is a pop", [candidate], threshold=0.99, tolerance=0.0).accepted is None
-
-
-def test_capitals_that_mean_something_are_not_the_same_words() -> None:
-    candidate, shouted = Candidate(1, 1.0, "What does IT stand for?"), Candidate(2, 1.0, "what does a pop do")
-    assert verify.decide("what does it stand for", [candidate], threshold=0.9, tolerance=0.0).rule != "identical"
-    assert verify.decide("WHAT DOES A POP DO", [shouted], threshold=0.9, tolerance=0.0).rule == "identical"
+    found = candidates(*((similarity, text) for similarity, text, _ in near))
+    judged = verify.judge(question, found, {i: each[2] for i, each in enumerate(near)}, LINEAR)
+    verdict = decide(judged, policy=policy)
+    assert 0.0 <= verdict.risk <= 1.0
+    if verdict.accepted is not None:
+        assert verdict.accepted in found
+        assert verdict.accepted.similarity >= 0.6

@@ -59,7 +59,7 @@ async def test_explain_tells_the_rule_that_decided(pop: Any, tmp_path: Path) -> 
     report = await operator.told("explain", file)
     assert report["verdict"] == "MISS"
     plain = (await operator.run("explain", file)).stdout
-    assert "policy.threshold\t0.95\n" in plain
+    assert "policy.floor\t0.6\n" in plain
     assert "verdict\tMISS\n" in plain
 
 
@@ -80,9 +80,34 @@ async def test_purged_answers_are_gone(pop: Any, options: tuple[str, ...]) -> No
     assert reply.cache.status == "MISS"
 
 
+async def test_an_entry_is_shown_and_what_its_writer_wrote_can_be_purged(
+    start_pop: Callable[..., Awaitable[Any]], core: Any
+) -> None:
+    pop = await start_pop(core.url)
+    operator, asked = Operator(pop), {"messages": [{"role": "user", "content": "what is tea?"}], "user": "ann"}
+    for _ in range(2):
+        reply = await pop.ask(asked)
+        await pop.settled()
+    report = await operator.told("show", reply.cache.entry_id)
+    assert report["question"] == "what is tea?"
+    assert "body" not in report
+    assert "choices" in (await operator.told("show", reply.cache.entry_id, "--body"))["body"]
+    assert f"writer\t{report['writer']}\n" in (await operator.run("show", reply.cache.entry_id)).stdout
+    await operator.told("purge", "--writer", "nobody")
+    assert (await pop.ask(asked)).cache.status == "HIT"
+    await operator.told("purge", "--writer", report["writer"])
+    assert isinstance((await operator.run("show", reply.cache.entry_id)).exception, EdgeCacheError)
+
+
 async def test_a_purge_needs_one_choice_and_everything_a_confirmation(pop: Any) -> None:
     operator = Operator(pop)
-    for options in ((), ("--soft",), ("--all", "--model", "m"), ("--entry", "1", "--tag", "x")):
+    for options in (
+        (),
+        ("--soft",),
+        ("--all", "--model", "m"),
+        ("--entry", "1", "--tag", "x"),
+        ("--writer", "w", "--all"),
+    ):
         assert (await operator.run("purge", *options)).exit_code == 2
     assert (await operator.run("purge", "--all", typed=b"n\n")).exit_code == 1
 

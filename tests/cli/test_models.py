@@ -49,6 +49,19 @@ def test_an_altered_or_missing_file_fails_the_command(manifest: Path, tmp_path: 
         assert "weights" in row["detail"]
 
 
+def test_the_pair_verifier_is_listed_and_verified_beside_the_manifest(manifest: Path, tmp_path: Path) -> None:
+    text = '[verifier]\nname = "judge"\nbase = "tiny"\nfolder = "judge"\nwindow = 8\nlicence = "MIT"\n'
+    manifest.write_text(manifest.read_text() + text + f'sha256 = {{ "weights" = "{HELLO}" }}\n')
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "weights").write_text("hello")
+    assert [row["name"] for row in json.loads(run("list", "--manifest", manifest, "--json").stdout)] == [
+        "tiny",
+        "judge",
+    ]
+    result = run("verify", "judge", "--manifest", manifest, "--json")
+    assert json.loads(result.stdout) == [{"name": "judge", "ok": True, "detail": str(tmp_path / "judge")}]
+
+
 def test_a_path_goes_with_one_model(manifest: Path, tmp_path: Path) -> None:
     text = manifest.read_text()
     manifest.write_text(text + text.replace("tiny", "other"))

@@ -30,6 +30,7 @@ def summary(*upstreams: Upstream, core_url: str | None = None, cache: str = "") 
         precision="fp32",
         upstreams=upstreams,
         core_url=core_url,
+        hits="budget 0.5 % wrong per request",
         cache=cache,
     )
 
@@ -55,6 +56,7 @@ def test_the_start_says_plainly_what_answers_misses() -> None:
     assert told["upstream"] == "embedded core (scripted; no model behind it)"
     assert '"model": "edge-test"' in told["try"]
     assert "cache" not in told
+    assert told["hits"] == "budget 0.5 % wrong per request"
     told = serve.facts(summary(CLUSTER, cache="disk full"), Config(upstream=(CLUSTER,)))
     assert told["upstream"] == "trt (trtllm) at http://127.0.0.1:1"
     assert told["cache"] == "none: disk full"

@@ -7,6 +7,9 @@ from edgecache.config import Config, check
 
 ONE = {"name": "a", "url": "http://a"}
 TENANT = {"id": "t", "keys": ["k"]}
+KEYS = {"mode": "keys"}
+WIDE = {"tenant": "t", "budget": 0.1}
+SIMILAR = {"policy": "similarity", "similarity": 0.5}
 
 
 def found(raw: dict[str, Any]) -> list[tuple[str, str]]:
@@ -29,6 +32,17 @@ def found(raw: dict[str, Any]) -> list[tuple[str, str]]:
         ({"core": {"time_to_first_token_std_dev": 0.05}}, "core.time_to_first_token_std_dev", "30 %"),
         ({"core": {"inter_token_latency_std_dev": 0.0016}}, "core.inter_token_latency_std_dev", "30 %"),
         ({"store": {"max_bytes": 1}}, "store.initial_map_bytes", "max_bytes"),
+        ({"cache": {"learning": {"agree": 0.6}}}, "cache.learning.differ", "not below"),
+        ({"cache": {"learning": {"judge": "j"}}, "upstream": [ONE | {"models": ["m"]}]}, "cache.learning.judge", "'j'"),
+        ({"cache": {"semantic": SIMILAR}}, "cache.semantic.similarity", "no effect"),
+        ({"cache": {"semantic": {"scope": [{"tenant": "t"}]}}}, "cache.semantic.scope[0]", "overrides nothing"),
+        ({"cache": {"semantic": {"scope": [{"budget": 0.1}]}}}, "cache.semantic.scope[0]", "every request"),
+        ({"cache": {"semantic": {"scope": [WIDE, WIDE | {"model": "m"}]}}}, "cache.semantic.scope[1]", "never reached"),
+        (
+            {"cache": {"semantic": {"scope": [WIDE]}}, "auth": KEYS | {"tenant": [{"id": "u"}]}},
+            "cache.semantic.scope[0]",
+            "'t'",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together_are_found(raw: dict[str, Any], key: str, reason: str) -> None:
@@ -48,6 +62,9 @@ def test_settings_that_do_not_fit_together_are_found(raw: dict[str, Any], key: s
         {"auth": {"mode": "keys", "tenant": [{"id": "revoked"}]}},
         {"server": {"listen": "127.0.0.1:0"}, "admin": {"listen": "127.0.0.1:0"}},
         {"core": {"time_to_first_token": 1, "time_to_first_token_std_dev": 0.3}},
+        {"cache": {"learning": {"judge": "j"}}, "upstream": [ONE]},
+        {"cache": {"semantic": {"scope": [WIDE | {"model": "m"}, WIDE]}}},
+        {"cache": {"semantic": {"similarity": 0.5}}},
     ],
 )
 def test_settings_that_fit_together_pass(raw: dict[str, Any]) -> None:

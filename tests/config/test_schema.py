@@ -28,7 +28,7 @@ def test_flattening_keeps_every_value() -> None:
     config = Config(upstream=(Upstream(name="a", url="http://a"), Upstream(name="b", url="http://b")))
     flat = schema.flatten(config)
     assert flat["upstream[1].name"] == "b"
-    assert flat["cache.semantic.threshold"] == 0.95
+    assert flat["cache.semantic.threshold"] == 0.98
     assert flat["auth.tenant"] == ()
     assert "upstream" not in flat
 

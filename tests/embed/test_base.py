@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgecache.config import Embed
-from edgecache.embed import HashingEmbedder, open_embedder
+from edgecache.embed import HashingEmbedder, open_embedder, open_verifier
 from edgecache.embed.base import Embedder
 from edgecache.errors import ConfigError
 
@@ -30,6 +30,7 @@ def test_the_hashing_embedder_needs_neither_manifest_nor_torch(tmp_path: Path) -
     code = (
         "import sys; from edgecache.config import Embed; from edgecache.embed import open_embedder; "
         "from edgecache.embed import batcher; open_embedder(Embed(model='hashing')); "
+        "from edgecache.embed import open_verifier; open_verifier(Embed(model='hashing')); "
         "sys.exit(bool({'torch', 'tokenizers', 'sentence_transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
@@ -39,3 +40,8 @@ def test_the_hashing_embedder_needs_neither_manifest_nor_torch(tmp_path: Path) -
 def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ConfigError, match=r"no model `gte-large`.*hashing, all-MiniLM-L6-v2"):
         open_embedder(Embed(model="gte-large"))
+
+
+@pytest.mark.parametrize("settings", [Embed(model="hashing"), Embed(verifier=""), Embed(model="hashing", verifier="x")])
+def test_there_is_no_verifier_where_none_is_wanted(settings: Embed, tmp_path: Path) -> None:
+    assert open_verifier(settings, tmp_path / "absent.toml") is None

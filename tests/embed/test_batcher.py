@@ -100,6 +100,12 @@ async def spawn(*coroutines: object) -> list[asyncio.Task[object]]:
     return tasks
 
 
+async def in_turn(batcher: Batcher) -> None:
+    """Until it has taken what waited and wants its turn."""
+    while batcher._busy_since is None:
+        await asyncio.sleep(0)
+
+
 def own(text: str) -> np.ndarray:
     embedder = HashingEmbedder()
     return embedder.encode(embedder.tokenise([text]))[0]
@@ -173,7 +179,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
         tasks = await spawn(*(batcher.embed(f"text {i}") for i in range(3)))
         with pytest.raises(EmbedTimeout, match="too many"):
             await batcher.embed("one more")
-        assert batcher._metrics.embed_queue.collect()[0].samples[0].value == 3
+        assert batcher._meters.queue.collect()[0].samples[0].value == 3
         embedder.open.set()
         await asyncio.gather(*tasks)
 
@@ -397,3 +403,46 @@ async def test_each_pass_is_counted() -> None:
         after = metrics.embed_batch.collect()[0].samples
     total = {sample.name: sample.value for sample in after}["edgecache_embed_batch_size_sum"]
     assert total - {sample.name: sample.value for sample in before}["edgecache_embed_batch_size_sum"] == 3
+
+
+async def test_engines_that_share_a_turn_compute_one_at_a_time() -> None:
+    one, other = GatedEmbedder(), GatedEmbedder()
+    async with running(one) as first, running(other) as second:
+        second.turn = first.turn
+        one.close_gate()
+        (computes,) = await spawn(first.embed("one"))
+        await one.busy()
+        other.entered.clear()
+        (waits,) = await spawn(second.embed("other"))
+        await in_turn(second)
+        assert not other.entered.is_set()
+        one.open.set()
+        assert np.array_equal(await waits, own("other"))  # type: ignore[arg-type]
+        assert one.passes == [["one"]], "which had ended before the other began"
+        await computes
+
+
+async def test_an_engine_whose_turn_never_comes_hangs_and_recovers() -> None:
+    embedder = GatedEmbedder()
+    async with running(embedder, clock=embedder.clock) as batcher:
+        with batcher.turn:
+            (waits,) = await spawn(batcher.embed("waits"))
+            await in_turn(batcher)
+            embedder.clock.advance(1.5)
+            with pytest.raises(EmbedError, match="hangs"):
+                await batcher.embed("text")
+        await waits
+        assert batcher.ready
+
+
+async def test_waiting_for_a_turn_does_not_count_as_slowness() -> None:
+    embedder = GatedEmbedder()
+    embedder.seconds = 0.00005
+    async with running(embedder, Embed(deadline=0.3), embedder.clock) as batcher:
+        budget = batcher._budget
+        with batcher.turn:
+            (waits,) = await spawn(batcher.embed("waits", deadline=PATIENT))
+            await in_turn(batcher)
+            embedder.clock.advance(0.5)
+        await waits
+        assert batcher._budget == budget

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgecache.embed import manifest
-from edgecache.embed.bert import Bert, has_bf16_units
+from edgecache.embed.bert import Bert, grouped, has_bf16_units, parts
 from edgecache.errors import ConfigError
 
 pytestmark = pytest.mark.model
@@ -74,6 +76,24 @@ def test_loading_needs_none_of_the_large_libraries() -> None:
         "sys.exit(bool({'transformers', 'sentence_transformers', 'huggingface_hub'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False, timeout=100).returncode == 0
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40))
+def test_groups_cover_the_texts_in_order(lengths: list[int]) -> None:
+    lengths.sort()
+    groups = grouped(lengths)
+    assert [group.length for group in groups for _ in range(group.count)] == lengths
+    assert [token for group in groups for token in range(group.span.start, group.span.stop)] == list(
+        range(sum(lengths))
+    )
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(9, 60))
+def test_parts_keep_within_the_tokens_padding_included(lengths: list[int], most: int) -> None:
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    found = parts(lengths, order, most)
+    assert [i for part in found for i in part] == order
+    assert all(len(part) * max(lengths[i] for i in part) <= most for part in found)
 
 
 def test_the_check_for_bf16_units_answers() -> None:

@@ -86,7 +86,7 @@ def test_the_digest_changes_with_any_file(model: Model) -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("[[model]", "Expected"), ("[[model]]\nname = 'x'\n", "forward"), ("modle = []", "modle"), (None, "No such file")],
+    [("[[model]", "Expected"), ("[[model]]\nname = 'x'\n", "window"), ("modle = []", "modle"), (None, "No such file")],
 )
 def test_a_broken_manifest_is_refused_by_name(tmp_path: Path, text: str | None, problem: str) -> None:
     path = tmp_path / "manifest.toml"
@@ -95,3 +95,36 @@ def test_a_broken_manifest_is_refused_by_name(tmp_path: Path, text: str | None, 
     with pytest.raises(ConfigError, match=problem) as caught:
         manifest.read(path)
     assert str(path) in str(caught.value)
+
+
+def test_the_shipped_manifest_pins_every_file_of_the_pair_verifier() -> None:
+    from edgecache.embed.verifier import FILES
+
+    verifier = manifest.read_verifier(manifest.default_path())
+    (minilm,) = manifest.read(manifest.default_path())
+    assert verifier.base == minilm.name
+    assert verifier.window == minilm.window
+    assert set(FILES) <= set(verifier.sha256)
+
+
+def test_a_manifest_may_do_without_a_verifier_until_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.toml"
+    path.write_text("model = []")
+    assert manifest.read(path) == ()
+    with pytest.raises(ConfigError, match=r"no \[verifier\].*embed\.verifier"):
+        manifest.read_verifier(path)
+
+
+def test_unknown_keys_of_a_verifier_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.toml"
+    path.write_text("model = []\n[verifier]\nname = 'v'\nweigths = 'w'\n")
+    with pytest.raises(ConfigError, match="verifier"):
+        manifest.read_verifier(path)
+
+
+@pytest.mark.model
+def test_altered_files_of_a_verifier_are_refused(manifest_path: Path, verifier_folder: Path, tmp_path: Path) -> None:
+    pinned = manifest.read_verifier(manifest_path)
+    manifest.verify(pinned, verifier_folder)
+    with pytest.raises(ConfigError, match=r"`tiny`.*No such file"):
+        manifest.verify(pinned, tmp_path)

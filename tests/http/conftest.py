@@ -40,12 +40,14 @@ class Script:
         self.answer: Callable[[Call], Awaitable[Reply]] | Reply | Exception = miss(b'{"id":"1"}')
         self.stored: Reply | None = None
         self.hits = 0
+        self.hit_id = ""
 
-    def hit(self, call: Call, trace: Trace) -> Reply | None:
+    def hit(self, call: Call, trace: Trace, request_id: str) -> Reply | None:
         trace.add("exact", 0.00001)
         if self.stored is not None:
             self.calls.append(call)
             self.hits += 1
+            self.hit_id = request_id
         return self.stored
 
     async def serve(self, call: Call, trace: Trace) -> Reply:
@@ -218,6 +220,8 @@ def services(config: Config) -> Services:
         metrics=Metrics(),
         pipeline=missing,
         explainer=missing,
+        learner=missing,
+        feedback=missing,
         dispatcher=missing,
         pool=missing,
         batcher=missing,

@@ -67,3 +67,18 @@ def test_an_operator_needs_the_token_where_there_is_one() -> None:
     for wrong in (None, "", "Bearer", "Bearer x", "t"):
         with pytest.raises(Unauthorized):
             operator(wrong, "t")
+
+
+def test_each_key_of_a_tenant_is_a_writer_by_the_name_that_keys_list_prints() -> None:
+    both = keys("sk-1", hashed("sk-2"))
+    first, second = both.tenant("Bearer sk-1").writer, both.tenant("Bearer sk-2").writer
+    assert first != second
+    assert hashed("sk-1").removeprefix(HASHED).startswith(first)
+    assert len(first) == len(second) == 12
+
+
+def test_without_keys_nobody_is_a_writer_and_a_forwarded_credential_is_one() -> None:
+    assert Authenticator(Auth()).tenant("Bearer whatever").writer == ""
+    forwarding = Authenticator(Auth(mode="forward"))
+    assert forwarding.tenant("Bearer a").writer != forwarding.tenant("Bearer b").writer
+    assert forwarding.tenant("Bearer a").writer == forwarding.tenant("Bearer a").writer != ""

@@ -26,6 +26,7 @@ async def test_a_sound_request_id_of_the_client_is_echoed(site, name: str, store
     raw = await made.connect()
     await raw.post()
     assert (await raw.post(CHAT, "/v1/chat/completions", f"{name}: my-id")).headers["x-request-id"] == "my-id"
+    assert made.script.hit_id == ("my-id" if stored else "")
 
 
 @pytest.mark.parametrize("given", ["x" * 129, "with space", "caf\u00e9"])

@@ -80,7 +80,9 @@ def test_a_quoted_string_can_neither_end_early_nor_break_the_line(text: str) -> 
 @pytest.mark.parametrize("short_cut", [True, False])
 async def test_a_hit_carries_every_header(site, short_cut: bool) -> None:
     made: Site = await site(server=Server(pop="fra1"))
-    info = CacheInfo(CacheStatus.SEMANTIC_HIT, detail="semantic", entry_id=7, similarity=0.97354, age=12, ttl=99)
+    info = CacheInfo(
+        CacheStatus.SEMANTIC_HIT, detail="semantic", entry_id=7, similarity=0.97354, score=0.99871, age=12, ttl=99
+    )
     reply = Reply(200, info, body=b'{"x":1}')
     made.script.answer = reply
     if short_cut:
@@ -97,6 +99,7 @@ async def test_a_hit_carries_every_header(site, short_cut: bool) -> None:
     assert headers["cache-control"] == "private, no-store"
     assert headers["x-edgecache-status"] == "SEMANTIC_HIT"
     assert headers["x-edgecache-similarity"] == "0.9735"
+    assert headers["x-edgecache-score"] == "0.9987"
     assert headers["x-edgecache-entry"] == "7"
     assert headers["x-edgecache-pop"] == "fra1"
     assert re.fullmatch(r"req_[0-9a-f]{24,}", headers["x-request-id"])

@@ -6,8 +6,9 @@ import pytest
 
 from edgecache.config import Cache
 from edgecache.errors import UpstreamDied
+from edgecache.pipeline.fill import Ticket
 from edgecache.types import CacheStatus, Mode
-from tests.conftest import Pop, read
+from tests.conftest import Pop, call, read
 
 QUESTION = "Why is the sky blue?"
 STREAM = {"messages": [{"role": "user", "content": QUESTION}], "stream": True}
@@ -58,3 +59,21 @@ async def test_a_listener_of_another_form_asks_for_itself_when_the_answer_could_
     await read(stream)
     assert (reply.cache.status, reply.cache.collapsed) == (CacheStatus.MISS, False)
     assert json.loads(reply.body)["choices"][0]["finish_reason"] == "length"
+
+
+async def test_an_answer_for_learning_is_read_to_its_end_and_not_kept(pop: Pop) -> None:
+    fetcher, settings = pop.daemon.pipeline._fetcher, pop.daemon.pipeline.settings
+    asked = call(STREAM)
+    plan = pop.daemon.pipeline._planner.plan(asked, settings)
+    script = await fetcher.again(Ticket(asked, plan.key, plan.decision, settings, 0))
+    assert script.ended
+    assert script.events[-1] == b"data: [DONE]\n\n"
+    assert pop.daemon.store.stats().entries == 0
+
+
+async def test_an_upstream_that_gives_no_answer_for_learning_raises_nothing(pop: Pop, core) -> None:
+    await core.stop()
+    fetcher, settings = pop.daemon.pipeline._fetcher, pop.daemon.pipeline.settings
+    asked = call(QUESTION)
+    plan = pop.daemon.pipeline._planner.plan(asked, settings)
+    assert not (await fetcher.again(Ticket(asked, plan.key, plan.decision, settings, 0))).ended

@@ -81,3 +81,14 @@ async def test_entries_expire_at_different_times(pop: Pop) -> None:
         lifetimes.add((await pop.ask(f"{QUESTION} Part {number}")).cache.ttl)
     assert len(lifetimes) > 1
     assert all(0.89 * 86_400 <= lifetime <= 86_400 for lifetime in lifetimes)
+
+
+async def test_the_answer_to_a_banned_question_is_not_stored_until_it_is_released(pop: Pop) -> None:
+    await read(await pop.ask(QUESTION))
+    assert await entries(pop) == 1
+    hit = await pop.ask(QUESTION)
+    await pop.daemon.parts.feedback.mark(hit.cache.entry_id, "ban")
+    await pop.daemon.store.purge(Selector(Kind.ALL))
+    await read(await pop.ask(QUESTION))
+    await pop.settled()
+    assert (await pop.ask(QUESTION)).cache.status == CacheStatus.MISS

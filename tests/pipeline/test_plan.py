@@ -1,13 +1,16 @@
+from collections.abc import Awaitable, Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgecache.cache import key as keys
 from edgecache.cache import policy
-from edgecache.config import Cache, Semantic
+from edgecache.config import Cache, ScopePolicy, Semantic
 from edgecache.pipeline.plan import Plan, Planner
-from edgecache.types import Call, Controls, Mode, Tenant
-from tests.conftest import call
+from edgecache.sim.upstream import ScriptedCore
+from edgecache.types import CacheStatus, Call, Controls, Mode, Tenant
+from tests.conftest import Pop, call, read
 
 SETTINGS = Cache()
 QUESTION = "Who wrote Faust?"
@@ -69,3 +72,43 @@ def test_the_same_bytes_of_another_tenant_are_another_request() -> None:
     one = planner.plan(asked, SETTINGS)
     two = planner.plan(replace(asked, tenant=Tenant("other")), SETTINGS)
     assert one.key != two.key
+
+
+def test_contextual_matching_is_what_the_policy_of_the_request_says() -> None:
+    history = [
+        {"role": "user", "content": "What is the best restaurant in Paris?"},
+        {"role": "assistant", "content": "Ici."},
+    ]
+    asked = call({"messages": [*history, {"role": "user", "content": "And in Berlin?"}]})
+    planner = Planner(embedder="e")
+    loose = Cache(semantic=Semantic(scope=(ScopePolicy(tenant="default", contextual=True),)))
+    plans = [planner.plan(asked, settings) for settings in (SETTINGS, loose)]
+    assert [plan.key.text for plan in plans if plan.key] == [
+        "And in Berlin?",
+        "What is the best restaurant in Paris? | And in Berlin?",
+    ]
+    shown = [planner.fields(asked, plan.decision)["history"] for plan in plans]
+    assert shown == [["exact"], ["follow-up", "in", "berlin"]]
+
+
+async def test_a_pop_with_contextual_matching_answers_after_another_history_what_stands_alone_and_nothing_else(
+    start_pop: Callable[..., Awaitable[Pop]], core: ScriptedCore
+) -> None:
+    pop = await start_pop(core.url, cache=Cache(semantic=Semantic(contextual=True)))
+
+    async def ask(first: str, answer: str, last: str) -> tuple[CacheStatus, bytes]:
+        turns = [("user", first), ("assistant", answer), ("user", last)]
+        reply = await pop.ask({"messages": [{"role": role, "content": said} for role, said in turns]})
+        await pop.settled()
+        return reply.cache.status, await read(reply)
+
+    paris, horse = "What is the best restaurant in Paris?", "How long does a horse live?"
+    whole = "Who is Ada Lovelace?"
+    first = await ask(paris, "Chez Nous.", whole)
+    assert first[0] is CacheStatus.MISS
+    assert await ask(horse, "25 years.", whole) == (CacheStatus.SEMANTIC_HIT, first[1])
+    for last in ("And in Berlin?", "Why?"):
+        assert (await ask(paris, "Chez Nous.", last))[0] is CacheStatus.MISS
+        assert (await ask("Where do cranes sleep in Paris?", "On roofs.", last))[0] is CacheStatus.MISS
+    assert (await ask(paris, "Maison Bleue.", "and in Berlin?"))[0] is CacheStatus.SEMANTIC_HIT
+    assert (await ask(paris, "Maison Bleue.", "Why?"))[0] is CacheStatus.MISS

@@ -31,12 +31,13 @@ def test_a_json_hit_is_the_stored_bytes() -> None:
 
 def test_a_streamed_hit_is_the_same_answer_as_events_in_one_piece() -> None:
     asked = call({"messages": [{"role": "user", "content": "Capital?"}], "stream": True})
-    reply = Replay().reply(asked, ENTRY, CacheStatus.SEMANTIC_HIT, now=100.0, similarity=0.97, detail="semantic")
+    hit = {"similarity": 0.97, "score": 0.999, "detail": "semantic"}
+    reply = Replay().reply(asked, ENTRY, CacheStatus.SEMANTIC_HIT, now=100.0, **hit)
     assert reply.content_type.startswith("text/event-stream")
     assert reply.body.endswith(b"data: [DONE]\n\n")
     assert b"Vienna" in reply.body
     assert b'"usage":{' not in reply.body
-    assert (reply.cache.similarity, reply.cache.detail) == (0.97, "semantic")
+    assert (reply.cache.similarity, reply.cache.score, reply.cache.detail) == (0.97, 0.999, "semantic")
 
 
 def test_usage_is_streamed_to_those_who_asked() -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from edgecache.clock import ManualClock
-from edgecache.config import Cache, Semantic
+from edgecache.config import Cache, ScopePolicy, Semantic
 from edgecache.errors import NotCached, UpstreamUnreachable
 from edgecache.types import CacheStatus, Mode
 from tests.conftest import Pop, call, read
@@ -65,7 +65,7 @@ async def test_another_wording_of_the_question_is_a_semantic_hit(pop: Pop) -> No
     ],
 )
 async def test_a_question_that_only_looks_alike_is_a_miss(pop: Pop, asked: str, other: str) -> None:
-    pop.daemon.pipeline.settings = Cache(semantic=Semantic(threshold=0.5))
+    pop.daemon.pipeline.settings = Cache(semantic=Semantic(floor=0.5))
     await first(pop, asked)
     assert (await first(pop, other))[0].cache.status == CacheStatus.MISS
 
@@ -75,6 +75,29 @@ async def test_an_answer_is_never_served_to_another_tenant(pop: Pop) -> None:
     for tenant, question in (("two", QUESTION), ("three", QUESTION.lower()), ("one.", QUESTION), ("", QUESTION)):
         reply, _ = await first(pop, question, tenant=tenant)
         assert reply.cache.status == CacheStatus.MISS
+
+
+async def test_a_semantic_hit_says_how_sure_the_decision_was(pop: Pop) -> None:
+    await first(pop)
+    assert (await pop.ask(QUESTION)).cache.score is None
+    assert 0.9 < (await pop.ask(QUESTION.upper())).cache.score <= 1.0
+
+
+async def test_in_shadow_mode_another_wording_goes_upstream_and_the_same_words_do_not(pop: Pop) -> None:
+    pop.daemon.pipeline.settings = Cache(semantic=Semantic(mode="shadow"))
+    await first(pop)
+    assert (await pop.ask(QUESTION)).cache.status == CacheStatus.HIT
+    reply, _ = await first(pop, QUESTION.lower())
+    assert (reply.cache.status, reply.cache.detail) == (CacheStatus.MISS, "shadow")
+
+
+async def test_a_hit_policy_of_a_tenants_own_is_used_for_it_alone(pop: Pop) -> None:
+    loose = ScopePolicy(tenant="loose", policy="similarity", similarity=0.5)
+    pop.daemon.pipeline.settings = Cache(semantic=Semantic(floor=0.4, scope=(loose,)))
+    for tenant, status in (("loose", CacheStatus.SEMANTIC_HIT), ("strict", CacheStatus.MISS)):
+        await first(pop, tenant=tenant)
+        reply, _ = await first(pop, "What is the tallest mountain in all Europe?", tenant=tenant)
+        assert reply.cache.status == status
 
 
 async def test_a_semantic_hit_is_not_written_back_under_the_new_question(pop: Pop) -> None:

@@ -7,8 +7,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "edgecache"
 TESTS = ROOT / "tests"
-NOT_MIRRORED = {"repo", "e2e"}
-"""Folders of tests that are about the whole: its rules, and the daemon as a process."""
+NOT_MIRRORED = {"repo", "e2e", "models"}
+"""Folders of tests that are about the whole (its rules, the daemon as a process) or about what trains the models."""
 
 
 def modules() -> list[Path]:

@@ -24,6 +24,7 @@ class ScriptedPop:
         self.script: dict[tuple[str, int], tuple[str, str, str]] = {}
         self.raw: bytes | None = None
         self.requests: list[dict[str, object]] = []
+        self.named: list[str | None] = []
         self.cut = False
         self.abort = False
 
@@ -35,6 +36,7 @@ class ScriptedPop:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.requests.append(body)
+        self.named.append(request.headers.get("tracestate"))
         prompt = body["messages"][-1]["content"]
         seen = sum(1 for each in self.requests if each["messages"][-1]["content"] == prompt)
         if self.raw is not None:
@@ -201,3 +203,11 @@ async def test_the_first_model_that_is_not_the_local_embedder_is_asked_unless_on
 async def test_a_url_that_does_not_answer_is_a_configuration_error(tmp_path: Path, unused_tcp_port: int) -> None:
     with pytest.raises(ConfigError, match="OpenAI-compatible"):
         await run(options(tmp_path, f"http://127.0.0.1:{unused_tcp_port}", PLAIN))
+
+
+async def test_questions_of_one_set_name_the_same_answer(tmp_path: Path, pop: Scripted) -> None:
+    scripted, url = pop
+    await run(options(tmp_path, url, PLAIN, OTHER_WORDS, LOOKALIKE))
+    tower, also_tower, hill = scripted.named
+    assert tower == also_tower
+    assert tower != hill

@@ -9,6 +9,7 @@ import pytest
 
 from edgecache.clock import SystemClock
 from edgecache.config import tree as config
+from edgecache.sim import words
 from edgecache.sim.upstream import DIMENSION, ScriptedCore
 from edgecache.types import Endpoint
 from edgecache.upstream.dialects import DIALECTS
@@ -297,3 +298,15 @@ async def test_a_token_at_a_time_takes_its_time(start_core, http) -> None:
         begun = loop.time()
         await post(http, core, {**CHAT, "max_tokens": 5, "stream": stream})
         assert loop.time() - begun >= 0.02 + 4 * 0.005
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+async def test_requests_that_name_their_answer_get_the_same_one(start_core, http, dialect) -> None:
+    core = await start_core(dialect=dialect)
+    said = []
+    for asked, name in (("how high is it", "tower"), ("what height has it", "tower"), ("how high is it", "hill")):
+        body = CHAT | {"messages": [{"role": "user", "content": asked}]}
+        headers = {"tracestate": words.naming(name)}
+        async with http.post(core.url + "/v1/chat/completions", json=body, headers=headers) as response:
+            said.append((await response.json())["choices"][0]["message"]["content"])
+    assert said[0] == said[1] != said[2]

@@ -1,9 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.sim.words import answer, count, plain, question, vector
+from edgecache.sim.words import answer, count, name_of, naming, plain, question, vector
 
 
 def test_an_answer_repeats_its_question_and_is_always_the_same() -> None:
@@ -74,3 +76,26 @@ def test_a_vector_is_a_direction_that_only_the_text_decides() -> None:
     assert np.linalg.norm(one) == pytest.approx(1.0, abs=1e-5)
     assert np.array_equal(one, vector("a", 64))
     assert abs(float(one @ other)) < 0.9
+
+
+def test_questions_that_name_one_answer_get_it_whatever_they_ask() -> None:
+    name = name_of(naming("tower"))
+    one, other = (answer("m", asked, 0, None, name=name) for asked in ("How high?", "What is the height?"))
+    assert one == other
+    assert "How high" not in one.text
+    assert one.finish_reason == "stop"
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_answers_of_different_names_differ_and_any_name_fits_a_header(one: str, other: str) -> None:
+    first, second = naming(one), naming(other)
+    assert re.fullmatch(r"answer=[0-9a-f]{24}", first)
+    same = answer("m", "q", 0, None, name=name_of(first)) == answer("m", "q", 0, None, name=name_of(second))
+    assert same == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [(None, ""), ("", ""), ("vendor=1", ""), ("vendor=1, answer=ab", "ab"), ("answer=", "")]
+)
+def test_the_name_is_one_of_the_members_of_tracestate(given: str | None, name: str) -> None:
+    assert name_of(given) == name

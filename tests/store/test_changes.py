@@ -149,3 +149,60 @@ def test_a_purge_repeated_in_the_same_batch_is_not_forgotten(batch) -> None:
     batch.epochs = type(batch.epochs)()
     changes.mark(batch, Selector(Kind.TAG, "t"), soft=False, at=9.0, purges=purges)
     assert changes.forget(batch, 2, 6.0, purges) == 0
+
+
+def test_a_writer_at_its_limit_stores_nothing_more_with_a_vector_but_may_renew_what_it_has(batch, make_entry) -> None:
+    for number in range(2):
+        changes.insert(batch, make_entry(str(number), writer="k1"), ROW, None, Purges(), 2)
+    with pytest.raises(StoreError) as refused:
+        changes.insert(batch, make_entry("2", writer="k1"), ROW, None, Purges(), 2)
+    assert refused.value.code == changes.WRITER_ENTRIES
+    assert batch.last_id == 2
+    changes.insert(batch, make_entry("1", writer="k1"), ROW, None, Purges(), 2)
+    changes.insert(batch, make_entry("2", writer="k1"), None, None, Purges(), 2)
+    changes.insert(batch, make_entry("3", writer="k2"), ROW, None, Purges(), 2)
+    changes.insert(batch, make_entry("4", writer=""), ROW, None, Purges(), 1)
+    batch.remove(1)
+    changes.insert(batch, make_entry("5", writer="k1"), ROW, None, Purges(), 2)
+
+
+def test_taking_over_the_entry_of_another_writer_counts_like_a_new_one(batch, make_entry) -> None:
+    changes.insert(batch, make_entry("mine", writer="k1"), ROW, None, Purges(), 1)
+    changes.insert(batch, make_entry("yours", writer="k2"), ROW, None, Purges(), 1)
+    with pytest.raises(StoreError):
+        changes.insert(batch, make_entry("yours", writer="k1"), ROW, None, Purges(), 1)
+    assert batch.txn.get(key_of(2), db=batch.db.entries) is not None
+
+
+def held(batch: Batch) -> str:
+    return schema.decode(1, batch.txn.get(key_of(1), db=batch.db.entries))[0].held
+
+
+def test_a_held_entry_is_let_in_once_with_its_vector(batch, make_entry) -> None:
+    changes.insert(batch, make_entry(writer="k1", held="second-sighting"), None, None, Purges())
+    assert changes.release(batch, 1, ROW, 1, Purges())
+    assert held(batch) == ""
+    assert schema.decode_vector(1, batch.txn.get(key_of(1), db=batch.db.vectors), 8)[0] == make_entry().scope
+    assert not changes.release(batch, 1, ROW, 1, Purges())
+
+
+def test_a_held_entry_of_a_writer_at_its_limit_is_held_for_that_from_then_on(batch, make_entry) -> None:
+    changes.insert(batch, make_entry(writer="k1", held="second-sighting"), None, None, Purges())
+    changes.insert(batch, make_entry("other", writer="k1"), ROW, None, Purges())
+    assert not changes.release(batch, 1, ROW, 1, Purges())
+    assert held(batch) == changes.WRITER_ENTRIES
+    assert batch.txn.get(key_of(1), db=batch.db.vectors) is None
+    assert changes.release(batch, 1, ROW, 0, Purges())  # an operator's pin knows no limit
+
+
+def test_what_is_gone_damaged_or_purged_is_not_let_in(batch, make_entry) -> None:
+    purges = Purges()
+    assert not changes.release(batch, 9, ROW, 0, purges)
+    for number in range(2):
+        changes.insert(batch, make_entry(str(number), writer="k1", held="second-sighting"), None, None, purges)
+    record = bytearray(batch.txn.get(key_of(1), db=batch.db.entries))
+    record[-1] ^= 1
+    batch.txn.put(key_of(1), bytes(record), db=batch.db.entries)
+    assert not changes.release(batch, 1, ROW, 0, purges)
+    changes.mark(batch, Selector(Kind.WRITER, "k1"), soft=False, at=1.0, purges=purges)
+    assert not changes.release(batch, 2, ROW, 0, purges)

@@ -21,13 +21,15 @@ def head(make_entry, since: int, **fields):
         Selector(Kind.MODEL, "m", "acme"),
         Selector(Kind.TAG, "t2"),
         Selector(Kind.TAG, "t2", "acme"),
+        Selector(Kind.WRITER, "k1.u1"),
+        Selector(Kind.WRITER, "k1", "acme"),
     ],
 )
 def test_a_matching_purge_covers_what_has_not_seen_it_and_nothing_newer(make_entry, selector) -> None:
     epochs = Epochs()
     epochs.set(selector, Mark(hard=5))
-    old = head(make_entry, 4, namespace="docs", tags=("t1", "t2"))
-    new = head(make_entry, 5, namespace="docs", tags=("t1", "t2"))
+    old = head(make_entry, 4, namespace="docs", tags=("t1", "t2"), writer="k1.u1")
+    new = head(make_entry, 5, namespace="docs", tags=("t1", "t2"), writer="k1.u1")
     assert epochs.covers(old) == (True, False)
     assert epochs.covers(new) == (False, False)
 
@@ -41,12 +43,17 @@ def test_a_matching_purge_covers_what_has_not_seen_it_and_nothing_newer(make_ent
         Selector(Kind.MODEL, "acme"),
         Selector(Kind.TAG, "t", "other"),
         Selector(Kind.TAG, "T"),
+        Selector(Kind.WRITER, "k1.u2"),
+        Selector(Kind.WRITER, ".u1"),
+        Selector(Kind.WRITER, "k"),
+        Selector(Kind.WRITER, "k1", "other"),
     ],
 )
 def test_a_purge_of_something_else_covers_nothing(make_entry, selector) -> None:
     epochs = Epochs()
     epochs.set(selector, Mark(hard=9, soft=9))
-    assert epochs.covers(head(make_entry, 1, namespace="docs", tags=("t",))) == (False, False)
+    for writer in ("", "k1.u1"):
+        assert epochs.covers(head(make_entry, 1, namespace="docs", tags=("t",), writer=writer)) == (False, False)
 
 
 def test_soft_and_hard_purges_are_told_apart(make_entry) -> None:

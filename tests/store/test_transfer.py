@@ -78,13 +78,33 @@ async def test_vectors_of_another_embedder_are_left_out(exported, open_store, tm
 async def test_another_schema_or_format_is_refused_before_anything_is_stored(exported, open_store, tmp_path) -> None:
     store = open_store(tmp_path / "to")
     for first, reason in [
-        ({"format": "edgecache-export", "schema": 2}, "schema 2; this program reads 1"),
+        ({"format": "edgecache-export", "schema": 3}, "schema 3; this program reads 1 and 2"),
         ({"format": "other"}, "no export of edgecache"),
         ([1, b"", None], "no export of edgecache"),
     ]:
         with pytest.raises(StoreError, match=reason):
             await import_(store, chunks([msgpack.packb(first)]))
     assert store.stats().entries == 0
+
+
+@pytest.mark.parametrize("item", [["1", b"", None], [-1, b"", None], [1, b"", 7], [1, None, None]])
+async def test_an_item_that_is_no_record_is_refused(open_store, tmp_path, item) -> None:
+    header = {"format": "edgecache-export", "schema": 2, "embedder": "e/8"}
+    with pytest.raises(StoreCorrupt, match="no record"):
+        await import_(open_store(tmp_path / "to"), chunks([msgpack.packb(header) + msgpack.packb(item)]))
+
+
+async def test_an_export_carries_who_wrote_an_entry_and_what_it_is_held_for(open_store, make_entry, tmp_path) -> None:
+    store = open_store(tmp_path / "from")
+    await store.use_embedder("e", 8)
+    await store.put(make_entry("a", writer="k1.u1"), VECTOR)
+    await store.put(make_entry("b", writer="k1", held="second-sighting"), None)
+    data = b"".join(export(store))
+    other = open_store(tmp_path / "to")
+    await other.use_embedder("e", 8)
+    await import_(other, chunks([data]))
+    assert other.find(make_entry("a").digest).writer == "k1.u1"
+    assert other.find(make_entry("b").digest).held == "second-sighting"
 
 
 @pytest.mark.parametrize("keep", [0, 10, 5000, -1])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecache.types import Endpoint
-from edgecache.wire import sse
+from edgecache.wire import answers, sse
 from edgecache.wire.answers import Finished, Unfinished, from_events, from_json, render_stream
 from edgecache.wire.choices import PIECE
 
@@ -540,3 +540,33 @@ async def test_the_sdk_raises_on_the_error_event_of_a_dead_stream(serve: Serve) 
     with pytest.raises(openai.APIError, match="temporarily unavailable"):
         async for _ in await client.chat.completions.create(model="m", messages=[], stream=True):
             pass
+
+
+CALLS = {"message": {"content": "Let me see.", "tool_calls": [{"id": "c", "function": {"name": "f"}}]}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "said"),
+    [
+        (Endpoint.CHAT, {"choices": [{"message": {"content": "Paris."}}]}, "Paris."),
+        (Endpoint.CHAT, {"choices": [{"message": {"content": "A"}}, {"message": {"content": "B"}}]}, None),
+        (Endpoint.CHAT, {"choices": [CALLS]}, None),
+        (Endpoint.CHAT, {"choices": [{"message": {"content": None}}]}, None),
+        (Endpoint.CHAT, {"choices": [{"message": {"content": [{"type": "text", "text": "x"}]}}]}, None),
+        (Endpoint.CHAT, {}, None),
+        (Endpoint.COMPLETIONS, {"choices": [{"text": " and on"}]}, " and on"),
+        (Endpoint.RESPONSES, json.loads(RESPONSE), "Paris."),
+        (Endpoint.RESPONSES, {"output": [{"type": "function_call", "arguments": "{}"}]}, None),
+        (Endpoint.RESPONSES, {"output": []}, None),
+        (Endpoint.CHAT, {"choices": 7}, None),
+        (Endpoint.RESPONSES, 7, None),
+    ],
+)
+def test_the_words_of_an_answer_are_those_of_its_only_choice(
+    endpoint: Endpoint, body: object, said: str | None
+) -> None:
+    assert answers.text(endpoint, json.dumps(body).encode()) == said
+
+
+def test_bytes_that_are_no_answer_have_no_words() -> None:
+    assert answers.text(Endpoint.CHAT, b"{") is None

@@ -24,8 +24,9 @@ _RECORDS = 256
 
 
 async def stats(request: web.Request) -> web.Response:
-    """`GET /admin/v1/cache/stats`: sizes of the store."""
-    return _json(request.app[SERVICES].store.stats())
+    """`GET /admin/v1/cache/stats`: sizes of the store, and the estimated wrong-hit rate in total."""
+    services = request.app[SERVICES]
+    return _json(msgspec.to_builtins(services.store.stats()) | {"quality": services.learner.report()["total"]})
 
 
 async def explain(request: web.Request) -> web.Response:

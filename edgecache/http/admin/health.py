@@ -1,9 +1,17 @@
 """Probes. Alive: the event loop turns. Started: it has been ready once. Ready: send traffic. No secrets, no tenants."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import orjson
 from aiohttp import web
 
+from edgecache.config import Upstream
 from edgecache.http.services import SERVICES, Check
+
+if TYPE_CHECKING:
+    from edgecache.embed.batcher import Batcher
+    from edgecache.embed.verifier import Verifier
 
 
 async def livez(_request: web.Request) -> web.Response:
@@ -37,3 +45,33 @@ def _answer(request: web.Request, *, ok: bool, checks: list[Check]) -> web.Respo
         ],
     }
     return web.Response(status=status, body=orjson.dumps(report), content_type="application/json")
+
+
+def embedder(batcher: "Batcher") -> Check:
+    """Whether texts become vectors; without, the semantic tier is not used."""
+    engine = batcher.embedder
+    detail = f"{engine.name} on {engine.device} in {engine.precision}"
+    return Check("embedder", batcher.ready, detail, required=False)
+
+
+def verifier(running: "Verifier | None", missing: str) -> Check:
+    """Whether candidates are scored; without, only equal wording hits. `missing` says why a wanted one is not there."""
+    if running is None:
+        return Check("verifier", not missing, missing or "none: only equal wording hits", required=False)
+    return Check("verifier", running.ready, "pairs of questions are scored", required=False)
+
+
+def store(folder: str, missing: str) -> Check:
+    """Whether answers are kept; `missing` says why not."""
+    return Check("store", not missing, missing or folder, required=False)
+
+
+def upstream(upstreams: Sequence[Upstream], core_url: str | None) -> Check:
+    """Configured, not probed: a POP with its upstreams down still answers what it has."""
+    named = [
+        f"{each.name} (the embedded core: scripted, no model behind it)"
+        if each.url == core_url
+        else f"{each.name} ({each.dialect}, {each.url})"
+        for each in upstreams
+    ]
+    return Check("upstream", bool(named), ", ".join(named) or "none configured", required=False)

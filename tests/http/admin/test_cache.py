@@ -28,7 +28,9 @@ async def ask(pop: Pop) -> httpx.Headers:
 async def test_the_stats_count_what_is_stored(pop: Pop, admin: httpx.AsyncClient) -> None:
     assert (await admin.get("/admin/v1/cache/stats")).json()["entries"] == 0
     await ask(pop)
-    assert (await admin.get("/admin/v1/cache/stats")).json()["entries"] == 1
+    stats = (await admin.get("/admin/v1/cache/stats")).json()
+    assert stats["entries"] == 1
+    assert (stats["quality"]["requests"], stats["quality"]["hits"], stats["quality"]["rate"]) == (1, 0, 0.0)
 
 
 async def test_explain_tells_the_verdict_without_serving(pop: Pop, admin: httpx.AsyncClient) -> None:
