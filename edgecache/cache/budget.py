@@ -132,7 +132,8 @@ def learn(segment: Segment, track: Track, label: Label) -> None:
     p = logistic(segment.offset + segment.slope * x)
     segment.labels += 1
     if label.risk <= _REACHABLE:
-        _watch(segment, p, wrong=not label.right)
+        if label.sampled:  # people report what is wrong: their word raises risks, not the alarm
+            _watch(segment, p, wrong=not label.right)
         _move(segment, x, y - p, p * (1.0 - p))
     if label.hit and label.sampled:
         segment.right += label.right

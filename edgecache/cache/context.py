@@ -24,6 +24,10 @@ LONGEST = 450
 """Characters of a turn, and of turns compared together: some 110 tokens, so that a pair fits the verifier's 256."""
 
 
+MOST = 8
+"""User turns beyond which a conversation keeps its history: no text that carries them would be short enough."""
+
+
 class Kind(StrEnum):
     """Part of the scope, so that texts of one kind are never compared with those of another."""
 
@@ -53,7 +57,7 @@ def compare(turns: Sequence[str]) -> Comparison | None:
     *earlier, last = turns
     if not earlier:
         return Comparison(Kind.ALONE, last)
-    if any(len(turn) > LONGEST or _BREAK.search(turn) or turn.isupper() for turn in turns):
+    if len(turns) > MOST or any(len(turn) > LONGEST or _BREAK.search(turn) or turn.isupper() for turn in turns):
         return None
     before, asked = [_parse(turn) for turn in earlier], _parse(last)
     if _stands_alone(asked, before):

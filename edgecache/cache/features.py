@@ -1,7 +1,7 @@
 """What tells two questions apart, as numbers for the scorer. Pure; judges nothing.
 
-Each feature is cheap (tens of microseconds a pair) and looks at something that an embedder is poor at. The first few
-are the two models' own words; `docs/decisions/0008-hit-decision.md` says what each is worth.
+Each looks at something that an embedder is poor at, in some tenths of a millisecond a pair. The first three are the two
+models' own words; `docs/decisions/0008-hit-decision.md` says what else was tried.
 """
 
 from collections.abc import Mapping, Sequence

@@ -32,25 +32,23 @@ def judge(
 ) -> tuple[Judgement, ...]:
     """What is held of each candidate, least risk first. `logits` are the pair verifier's, by entry id.
 
-    A candidate that should have been scored and was not (the verifier was late) is unknown, not guessed at.
+    A candidate that should have been scored and was not (the verifier was late) is unknown, not guessed at. Features
+    are worked out for those with a logit only: they take longer than the search.
     """
     if not candidates:
         return ()
     plain = _plain(question)
-    same = [_plain(each.text) == plain for each in candidates]
-    rows, words = features.compare(question, candidates, logits)
-    risks = [_UNKNOWN] * len(candidates) if scorer is None else scorer.risks(rows)
+    scored = [each for each in candidates if each.entry_id in logits]
+    rows, words = features.compare(question, scored, logits)
+    risks = [_UNKNOWN] * len(scored) if scorer is None else scorer.risks(rows)
+    risk_of = {each.entry_id: risk for each, risk in zip(scored, risks, strict=True)}
+    said_of = {each.entry_id: said for each, said in zip(scored, words, strict=True)}
     equal = _EQUAL_WORDS if scorer is None else scorer.identical
-    judged = [
-        Judgement(
-            candidate,
-            equal if alike else risk if candidate.entry_id in logits else _UNKNOWN,
-            logits.get(candidate.entry_id),
-            alike,
-            said,
-        )
-        for candidate, alike, risk, said in zip(candidates, same, risks, words, strict=True)
-    ]
+    judged = []
+    for candidate in candidates:
+        number, alike = candidate.entry_id, _plain(candidate.text) == plain
+        risk = equal if alike else risk_of.get(number, _UNKNOWN)
+        judged.append(Judgement(candidate, risk, logits.get(number), alike, said_of.get(number, ())))
     return tuple(sorted(judged, key=lambda each: (each.risk, -each.candidate.similarity)))
 
 

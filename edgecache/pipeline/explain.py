@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from edgecache.cache import budget, policy
+from edgecache.cache import budget, guards, policy
 from edgecache.cache.policy import Decision
 from edgecache.clock import Clock
 from edgecache.config import Cache, HitPolicy
@@ -75,7 +75,9 @@ class Explainer:
         except (EmbedError, StoreError) as error:
             return {"verdict": "MISS", "rule": type(error).__name__, "reason": error.message}
         report: dict[str, Any] = {
-            "candidates": [self._candidate(entry.id, similarity, found) for entry, similarity in found.neighbours],
+            "candidates": [
+                self._candidate(key.text, entry.id, similarity, found) for entry, similarity in found.neighbours
+            ],
             "questions": [
                 {"entry": entry.id, "question": entry.text, "expires": entry.expires} for entry, _ in found.neighbours
             ],
@@ -88,7 +90,7 @@ class Explainer:
             report |= {"reason": verdict.reason, "risk": round(verdict.risk, 6), "limit": round(verdict.limit, 6)}
         return report
 
-    def _candidate(self, number: int, similarity: float, found: Found) -> dict[str, Any]:
+    def _candidate(self, question: str, number: int, similarity: float, found: Found) -> dict[str, Any]:
         """What is held of one neighbour: nothing where policy kept it out (expired, other token limit)."""
         report: dict[str, Any] = {"entry": number, "similarity": round(similarity, 4)}
         if found.ruling is None:
@@ -96,12 +98,13 @@ class Explainer:
         judged = (each for each in found.ruling.verdict.judgements if each.candidate.entry_id == number)
         if (held := next(judged, None)) is None:
             return report | {"refused": "unusable"}
+        words = held.words or guards.words(guards.read(question), guards.read(held.candidate.text))
         return report | {
             "logit": None if held.logit is None else round(held.logit, 3),
             "risk": round(held.risk, 6),
             "identical": held.identical,
             "refused": found.ruling.refused.get(number),
-            "apart": {word.guard: word.detail for word in held.words if not word.passed},
+            "apart": {word.guard: word.detail for word in words if not word.passed},
         }
 
 

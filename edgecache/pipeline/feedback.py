@@ -5,6 +5,7 @@ wordings. Bad on an answer to one's own question, or on an entry, removes the en
 durable. Saying the same twice counts once; saying the opposite replaces what was said.
 """
 
+import asyncio
 from typing import Any, Literal
 
 import msgspec
@@ -23,12 +24,14 @@ from edgecache.types import Entry
 
 _RECENT = 50
 """Bad pairs that a report lists."""
+_EVEN = 0.5
+"""Prior risk of a hit that no verifier scored, as far as learning goes."""
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """What feedback has done: `pair-evicted`, `pair-confirmed`, `answer-purged`, `answer-confirmed`, or `noted`.
 
-    `noted` means that an operator's word to the contrary stands.
+    `noted` means that a word to the contrary stands: an operator's, or another client's that it was bad.
     """
 
     verdict: Literal["good", "bad"]
@@ -49,6 +52,9 @@ class Feedback:
         self._sightings = sightings
         self._clock = clock
         self._metrics = metrics
+        self._turn = (
+            asyncio.Lock()
+        )  # one verdict at a time: what was said before is durable when the next one is weighed
 
     # ------------------------------------------------------------------------------------------ verdicts
 
@@ -65,29 +71,32 @@ class Feedback:
             raise NotFound(
                 "No request of this id is remembered: it is not yours, too long ago, or passed the cache by."
             )
-        if serve.said is good:  # the first time may still be on its way to the disk
-            await self._evidence.settled()
-        elif serve.own:
-            await self._answer(serve.tenant, serve.entry, good=good, note=note, origin=origin)
-            serve.said = good
-        else:
-            await self._pair(serve, good=good, note=note, origin=origin)
-        entry = self._store.find(serve.entry)
-        word = self._evidence.word(serve.tenant, serve.entry, serve.question)
-        if word is not good:
-            effect = "noted"
-        elif serve.own:
+        async with self._turn:
+            return await self._on_serve(serve, request_id, good=good, note=note, origin=origin)
+
+    async def _on_serve(self, serve: Serve, request_id: str, *, good: bool, note: str, origin: Origin) -> Outcome:
+        stands = True
+        if serve.own:
+            if serve.said is not good:
+                stands = await self._answer(serve.tenant, serve.entry, good=good, note=note, origin=origin)
+                serve.said = good if stands else serve.said
             effect = "answer-confirmed" if good else "answer-purged"
         else:
+            if serve.said is not good:
+                await self._pair(serve, good=good, note=note, origin=origin)
+            stands = self._evidence.word(serve.tenant, serve.entry, serve.question) is good
             effect = "pair-confirmed" if good else "pair-evicted"
-        return Outcome(_word(good), effect, entry.id if entry is not None else None, request_id)
+        entry = self._store.find(serve.entry)
+        found = entry.id if entry is not None else None
+        return Outcome(_word(good), effect if stands else "noted", found, request_id)
 
     async def on_entry(
         self, tenant: str | None, entry_id: int, *, good: bool, note: str = "", origin: Origin = "feedback"
     ) -> Outcome:
         """A verdict on a stored answer itself; with `tenant` None on that of any. Raises NotFound and StoreError."""
         entry = self._entry(tenant, entry_id)
-        stands = await self._answer(entry.tenant, entry.digest, good=good, note=note, origin=origin)
+        async with self._turn:
+            stands = await self._answer(entry.tenant, entry.digest, good=good, note=note, origin=origin)
         if not stands:
             return Outcome(_word(good), "noted", entry_id)
         return Outcome(_word(good), "answer-confirmed" if good else "answer-purged", entry_id)
@@ -106,7 +115,9 @@ class Feedback:
         self._metrics.feedback.labels(_word(good)).inc()
         if not good and (entry := self._store.find(digest)) is not None:
             await self._store.purge(Selector(Kind.ENTRY, str(entry.id), tenant))
-        await self._evidence.write(word=word)
+        # A client's good own answer is what everybody expects: it is remembered only where it takes something back.
+        if not good or origin != "feedback" or self._evidence.word(tenant, digest, digest) is not None:
+            await self._evidence.write(word=word)
         return True
 
     async def _pair(self, serve: Serve, *, good: bool, note: str, origin: Origin) -> None:
@@ -119,7 +130,7 @@ class Feedback:
         serve.lesson = lesson.take(segment, track, _label(serve, good=good))
         serve.said = good
         word = Word(serve.tenant, serve.entry, serve.question, good, origin, self._clock.now(), note)
-        stands = not self._evidence.outranked(word)
+        stands = not self._evidence.outranked(word) and not self._contested(word, before)
         kept = (serve.tenant, serve.entry, track)
         try:
             await self._learner.keep(name, segment, kept, word if stands else None, serve)
@@ -129,6 +140,11 @@ class Feedback:
             raise
         self._metrics.feedback.labels(_word(good)).inc()
         self._metrics.labels.labels("feedback", "right" if good else "wrong").inc()
+
+    def _contested(self, word: Word, before: bool | None) -> bool:  # noqa: FBT001 - what the same client said before
+        """Whether a client calls good what another client called bad: one takes back one's own word only."""
+        said = self._evidence.word(word.tenant, word.entry, word.question)
+        return word.good and word.origin == "feedback" and said is False and before is not False
 
     # ------------------------------------------------------------------------------------------ marks
 
@@ -182,7 +198,8 @@ class Feedback:
 
 
 def _label(serve: Serve, *, good: bool) -> Label:
-    return Label(serve.similarity, serve.risk, good, hit=True, sampled=False)
+    risk = serve.risk if serve.risk < 1.0 else _EVEN
+    return Label(serve.similarity, risk, good, hit=True, sampled=False)
 
 
 def _word(good: bool) -> Literal["good", "bad"]:  # noqa: FBT001 - private, and named after what it takes

@@ -41,6 +41,7 @@ class Evidence:
         self._tenants: dict[str, bytes] = {}
         self._words: dict[bytes, tuple[bool, int]] = {}  # oldest first
         self._automatic: dict[bytes, None] = {}
+        self._good: dict[bytes, None] = {}
         self._marks: dict[bytes, Mark] = {}
         self._given: dict[tuple[str, str], Serve] = {}
         self._own: dict[tuple[str, str], Serve] = {}
@@ -232,7 +233,9 @@ class Evidence:
             if track is not None:
                 self._trim_tracks(batch.txn, rows.digest_key(rows.tenant_key(track[0]), track[1]))
 
-        await self._writer.submit(run, size=_size(row for *_, row in puts))
+        # A bad word may use the space that is kept for purges: what is wrong must be remembered by a full store too.
+        urgent = word is not None and not word.good
+        await self._writer.submit(run, size=0 if urgent else _size(row for *_, row in puts))
 
     def _put(self, table: Any, key: bytes, value: Any) -> tuple[Any, bytes, bytes]:
         return table, key, rows.pack(key, value)
@@ -243,9 +246,11 @@ class Evidence:
         self._words[key] = word.good, word.rank
         if word.rank == 0:
             self._automatic[key] = None
+        elif word.good:
+            self._good[key] = None
         gone = []
-        while len(self._words) > MAX_WORDS:
-            oldest = next(iter(self._automatic or self._words))
+        while len(self._words) > MAX_WORDS:  # what people called bad goes last
+            oldest = next(iter(self._automatic or self._good or self._words))
             self._forget_word(oldest)
             gone.append(oldest)
         return gone
@@ -253,6 +258,7 @@ class Evidence:
     def _forget_word(self, key: bytes) -> None:
         self._words.pop(key, None)
         self._automatic.pop(key, None)
+        self._good.pop(key, None)
 
     def _trim_tracks(self, txn: Any, newest: bytes) -> None:
         """Over the bound, drop tracks of entries that are gone, or if all are there, some: next to the newest.
@@ -304,10 +310,13 @@ class Evidence:
     # ------------------------------------------------------------------------------------------ purging
 
     def erase_entry(self, batch: Batch, tenant: str, digest: bytes) -> list[bytes]:
-        """Remove the track of an entry and all words on it; their keys, for `forget`. In the writer's thread."""
+        """Remove the track of an entry and the good words on it; their keys, for `forget`. In the writer's thread.
+
+        Bad words stay: they are about two questions, and the next answer to one does not answer the other either.
+        """
         owner = rows.tenant_key(tenant)
         batch.txn.delete(rows.digest_key(owner, digest), db=self._db.tracks)
-        return _drop(batch.txn, self._db.words, rows.entry_key(owner, digest))
+        return _drop(batch.txn, self._db.words, rows.entry_key(owner, digest), keep=_is_bad)
 
     def erase(self, batch: Batch, tenant: str | None) -> list[bytes]:
         """Remove what was learned of a tenant, with None of all. Marks stay: they are decisions, not evidence."""
@@ -335,6 +344,7 @@ class Evidence:
         if tenant is None:
             self._words.clear()
             self._automatic.clear()
+            self._good.clear()
         for held in (self._given, self._own):
             names = list(held)
             for name in names if tenant is None else await asyncio.to_thread(_of_tenant, names, tenant):
@@ -360,15 +370,25 @@ def _late(held: dict[tuple[str, str], Serve], before: float) -> list[Serve]:
     return [serve for _, serve in gone]
 
 
-def _drop(txn: Any, table: Any, prefix: bytes) -> list[bytes]:
-    """Delete every row whose key begins with `prefix`; the keys."""
+def _drop(
+    txn: Any, table: Any, prefix: bytes, *, keep: Callable[[bytes, bytes], bool] = lambda _key, _row: False
+) -> list[bytes]:
+    """Delete every row whose key begins with `prefix`, but for those to keep; the keys of the deleted."""
     gone: list[bytes] = []
     cursor = txn.cursor(db=table)
     there = cursor.set_range(prefix)
     while there and cursor.key().startswith(prefix):
-        gone.append(cursor.key())
-        there = cursor.delete()
+        if keep(cursor.key(), cursor.value()):
+            there = cursor.next()
+        else:
+            gone.append(cursor.key())
+            there = cursor.delete()
     return gone
+
+
+def _is_bad(key: bytes, row: bytes) -> bool:
+    word = rows.unpack(key, row, Word)
+    return word is not None and not word.good
 
 
 def _size(ready: Iterable[bytes]) -> int:

@@ -187,3 +187,10 @@ def test_hits_that_nobody_scored_or_checked_may_all_be_wrong() -> None:
     assert (found.low, found.high) == (0.0, 0.1)
     budget.learn(segment, Track(), label(0.5, right=True, hit=True))
     assert budget.estimate(segment).high < 0.1
+
+
+def test_no_number_of_complaints_stops_a_segment() -> None:
+    segment = Segment()
+    for _ in range(50):
+        budget.learn(segment, Track(), label(0.01, right=False, hit=True, sampled=False))
+    assert not segment.drifted

@@ -261,3 +261,9 @@ def test_the_guards_and_features_see_every_turn(here: list[str], there: list[str
 def test_the_sign_between_turns_says_nothing_by_itself() -> None:
     texts = [context.SEPARATOR.join(turns) for turns in ([PARIS, "And in Berlin?"], [PARIS, "and in berlin"])]
     assert all(word.passed for word in guards.words(*map(guards.read, texts)))
+
+
+def test_a_long_conversation_keeps_its_history_without_being_read() -> None:
+    turns = ["Hello!"] * (context.MOST - 1) + ["What is the capital of France?"]
+    assert context.compare(turns) is not None
+    assert context.compare(["Hello!", *turns]) is None

@@ -197,6 +197,24 @@ async def test_a_request_is_known_for_a_while_only(people: People) -> None:
         await people.feedback.on_request("acme", "r", good=False)
 
 
+async def test_one_client_does_not_take_back_what_another_called_bad(people: People) -> None:
+    entry = await people.stored()
+    people.hit(entry, "one")
+    people.hit(entry, "two")
+    assert (await people.feedback.on_request("acme", "one", good=False)).effect == "pair-evicted"
+    assert (await people.feedback.on_request("acme", "two", good=True)).effect == "noted"
+    assert people.learner.refused(entry, key()) == "bad-pair"
+    assert (await people.feedback.on_request("acme", "one", good=True)).effect == "pair-confirmed"
+
+
+async def test_a_pair_stays_bad_when_the_entry_itself_is_called_bad_and_stored_anew(people: People) -> None:
+    entry = await people.stored()
+    people.hit(entry, "one")
+    await people.feedback.on_request("acme", "one", good=False)
+    await people.feedback.on_entry("acme", entry.id, good=False)
+    assert people.learner.refused(await people.stored(), key()) == "bad-pair"
+
+
 async def test_an_operator_is_not_overruled(people: People) -> None:
     entry = await people.stored()
     people.hit(entry, "one")

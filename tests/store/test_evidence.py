@@ -259,22 +259,26 @@ async def test_a_purge_takes_the_evidence_along_but_no_decision(open_store, tmp_
         store = open_store()
 
 
-async def test_a_purge_of_an_entry_takes_its_track_and_words_along(open_store, make_entry) -> None:
+async def test_a_purge_of_an_entry_takes_its_track_and_good_words_along_and_leaves_the_bad_ones(
+    open_store, make_entry
+) -> None:
     store = open_store()
     entries = [make_entry(name) for name in ("one", "two")]
     ids = [await store.put(entry, None) for entry in entries]
     for entry in entries:
         await store.evidence.write(
-            track=("acme", entry.digest, b"t"), word=Word("acme", entry.digest, digest("q"), False, "feedback", 1.0)
+            track=("acme", entry.digest, b"t"), word=Word("acme", entry.digest, digest("q"), True, "feedback", 1.0)
         )
+        await store.evidence.write(word=Word("acme", entry.digest, digest("bad"), False, "feedback", 1.0))
     await store.purge(Selector(Kind.ENTRY, str(ids[0])), soft=True)
     await store.purge(Selector(Kind.TAG, "x"))
     await store.purge(Selector(Kind.TENANT, "acme"), soft=True)
     await store.purge(Selector(Kind.ENTRY, str(ids[1]), "else"))
-    assert [store.evidence.word("acme", entry.digest, digest("q")) for entry in entries] == [False, False]
+    assert [store.evidence.word("acme", entry.digest, digest("q")) for entry in entries] == [True, True]
     await store.purge(Selector(Kind.ENTRY, str(ids[0])))
-    assert [store.evidence.word("acme", entry.digest, digest("q")) for entry in entries] == [None, False]
+    assert [store.evidence.word("acme", entry.digest, digest("q")) for entry in entries] == [None, True]
     assert store.evidence.tracks([("acme", entry.digest) for entry in entries]) == [None, b"t"]
+    assert [store.evidence.word("acme", entry.digest, digest("bad")) for entry in entries] == [False, False]
 
 
 async def test_replacing_or_evicting_an_entry_keeps_its_evidence(open_store, make_entry) -> None:
