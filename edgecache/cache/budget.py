@@ -32,6 +32,8 @@ _REACHABLE: Final = 0.35
 _SEEN: Final = 64
 _SLACK: Final = 0.75
 """Share of the budget that is spent: the rest is for chance, which makes counts of wrong answers vary."""
+_EVEN: Final = 0.5
+"""Prior risk of a pair that no verifier scored."""
 _CHECK_FADING: Final = 1.0 - 1.0 / 1_000
 _PATIENCE: Final = 2_000
 """Requests after which half of what was spent too much or too little is made up for."""
@@ -41,56 +43,13 @@ _FAITH: Final = 15.0
 _RATIO: Final = log(3.0)
 _ALARM: Final = log(2_000.0)
 
-_MIX: Final = (
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0.0001,
-    0.002,
-    0.00725,
-    0.00884,
-    0.01172,
-    0.01295,
-    0.01451,
-    0.01369,
-    0.01336,
-    0.01261,
-    0.01148,
-    0.0133,
-    0.01125,
-    0.00946,
-    0.01041,
-    0.011,
-    0.00892,
-    0.00951,
-    0.00992,
-    0.00969,
-    0.00756,
-    0.00856,
-    0.01102,
-    0.01082,
+# fmt: off
+_MIX: Final = (0.0,) * 23 + (
+    0.0001, 0.002, 0.00725, 0.00884, 0.01172, 0.01295, 0.01451, 0.01369, 0.01336, 0.01261, 0.01148, 0.0133,
+    0.01125, 0.00946, 0.01041, 0.011, 0.00892, 0.00951, 0.00992, 0.00969, 0.00756, 0.00856, 0.01102, 0.01082,
     0.14112,
 )
+# fmt: on
 """The pooled mix: share of lookups whose best candidate has a prior risk in each cell.
 
 Of the calibration questions, as `models/verifier/calibration.json` has it.
@@ -127,18 +86,19 @@ def learn(segment: Segment, track: Track, label: Label) -> None:
     Only what lies within reach moves the segment: a straight line through all risks would be drawn by the many doubtful
     candidates, and be wrong at the few that are served.
     """
-    x = logit(label.risk)
+    prior = label.risk if label.risk < 1.0 else _EVEN
+    x = logit(prior)
     y = 0.0 if label.right else 1.0
     p = logistic(segment.offset + segment.slope * x)
     segment.labels += 1
-    if label.risk <= _REACHABLE:
+    if prior <= _REACHABLE:
         if label.sampled:  # people report what is wrong: their word raises risks, not the alarm
             _watch(segment, p, wrong=not label.right)
         _move(segment, x, y - p, p * (1.0 - p))
     if label.hit and label.sampled:
         segment.right += label.right
         segment.wrong += not label.right
-        segment.promised = segment.promised * _CHECK_FADING + risk(segment, None, label.risk)
+        segment.promised = segment.promised * _CHECK_FADING + risk(segment, None, prior)
         segment.broken = segment.broken * _CHECK_FADING + y
     track.right += label.right
     track.wrong += not label.right

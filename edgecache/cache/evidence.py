@@ -65,9 +65,9 @@ class Track(msgspec.Struct):
 class Label(msgspec.Struct, frozen=True):
     """One thing learned: the stored answer of a candidate was right, or wrong, for a question.
 
-    `risk` is the prior risk of that pair (`Judgement.risk`). `hit` says that it was served (else it was only a
-    candidate). `sampled` says that chance alone chose it to be checked: only such labels count in the estimate of the
-    wrong-hit rate; feedback, which comes of people's own accord, moves the policy alone.
+    `risk` is the prior risk of that pair (`Judgement.risk`), 1.0 where nobody scored it. `hit` says that it was served
+    (else it was only a candidate). `sampled` says that chance alone chose it to be checked: only such labels count in
+    the estimate of the wrong-hit rate; feedback, which comes of people's own accord, moves the policy alone.
     """
 
     similarity: float

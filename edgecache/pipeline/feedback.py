@@ -24,8 +24,6 @@ from edgecache.types import Entry
 
 _RECENT = 50
 """Bad pairs that a report lists."""
-_EVEN = 0.5
-"""Prior risk of a hit that no verifier scored, as far as learning goes."""
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -198,8 +196,7 @@ class Feedback:
 
 
 def _label(serve: Serve, *, good: bool) -> Label:
-    risk = serve.risk if serve.risk < 1.0 else _EVEN
-    return Label(serve.similarity, risk, good, hit=True, sampled=False)
+    return Label(serve.similarity, serve.risk, good, hit=True, sampled=False)
 
 
 def _word(good: bool) -> Literal["good", "bad"]:  # noqa: FBT001 - private, and named after what it takes

@@ -25,8 +25,6 @@ from edgecache.wire.answers import Finished
 
 _HOPELESS = 0.9
 """Prior risk from which a candidate of a miss teaches nothing: it would not be served under any evidence."""
-_EVEN = 0.5
-"""Prior risk of a candidate that no verifier scored, as far as learning goes."""
 _AT_ONCE = 8
 """Comparisons of misses at once; each may embed some dozens of sentences."""
 
@@ -144,8 +142,7 @@ class Shadow:
             self._count(pair, found.by if found.right is None else "right" if found.right else "wrong")
             if found.right is not None:
                 held = pair.judgement
-                prior = held.risk if held.risk < 1.0 else _EVEN
-                label = Label(held.candidate.similarity, prior, right=found.right, hit=pair.hit)
+                label = Label(held.candidate.similarity, held.risk, right=found.right, hit=pair.hit)
                 await self._learner.learn(ticket.key, pair.entry, label)
 
     def _count(self, pair: _Pair, outcome: str) -> None:

@@ -74,7 +74,11 @@ class Clusters:
     def __init__(self, joined: Iterable[tuple[str, str]] = ()) -> None:
         self._parent: dict[str, str] = {}
         for a, b in joined:
-            self._parent[self.root(a)] = self.root(b)
+            self.join(a, b)
+
+    def join(self, a: str, b: str) -> None:
+        """Put the clusters of both texts together."""
+        self._parent[self.root(a)] = self.root(b)
 
     def root(self, text: str) -> str:
         """The representative of the cluster of `text`; a text never seen is a cluster by itself."""
@@ -84,6 +88,13 @@ class Clusters:
             parent[text] = parent[parent[text]]
             text = parent[text]
         return text
+
+    def members(self) -> dict[str, list[str]]:
+        """Every cluster by its representative, in order of first sight."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for text in list(self._parent):
+            found[self.root(text)].append(text)
+        return dict(found)
 
 
 def stream(name: str, rows: Iterable[tuple[str, str]]) -> Stream:

@@ -95,7 +95,7 @@ class Room:
         if not candidates or self.scorer is None:
             return verify.judge(self.texts[question], candidates, {}, None)
         pairs = [self._pair(question, each) for each in candidates]
-        doubtful = [n for n, pair in enumerate(pairs) if pair.row]
+        doubtful = [n for n, pair in enumerate(pairs) if pair.row][: verify.MOST]
         logits = self.logits.of(question, (candidates[n].entry_id for n in doubtful))
         scored = [n for n in doubtful if candidates[n].entry_id in logits]
         risks = [self.scorer.identical if pair.identical else _UNSCORED for pair in pairs]
@@ -162,6 +162,7 @@ class Room:
                 for entry, score in zip(ids.tolist(), similarities.tolist(), strict=True)
                 if score >= self.scorer.clear
             ]
-            asked = verify.doubtful(self.texts[question], candidates, self.scorer)
+            # One by one: which three are nearest depends on which of them are entries at the time.
+            asked = (each for each in candidates if verify.doubtful(self.texts[question], [each], self.scorer))
             pairs += [(question, each.entry_id) for each in asked]
         self.logits.want(pairs)

@@ -28,8 +28,6 @@ _HOPELESS: Final = 0.1
 """Candidates this far below the floor are not looked at, as in `pipeline.lookup`."""
 _NEAR: Final = 0.9
 """Prior risk below which the answer to a miss is compared with that of its best candidate."""
-_EVEN: Final = 0.5
-"""Prior risk of a candidate that no verifier scored, as far as learning goes."""
 
 
 class Tier(IntEnum):
@@ -249,8 +247,7 @@ class _Game:
         entry = judged.candidate.entry_id
         self._words[entry, question] = right
         track = self._tracks.setdefault(entry, Track())
-        prior = judged.risk if judged.risk < 1.0 else _EVEN
-        budget.learn(self.segment, track, Label(judged.candidate.similarity, prior, right=right, hit=hit))
+        budget.learn(self.segment, track, Label(judged.candidate.similarity, judged.risk, right=right, hit=hit))
 
     def _store(self, question: int, name: str) -> None:
         self.sets[question] = name

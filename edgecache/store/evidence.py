@@ -189,10 +189,6 @@ class Evidence:
             except StoreError:
                 self._metrics.cache_side_errors.labels("evidence").inc()
 
-    async def settled(self) -> None:
-        """Return once everything that was to be written before is committed."""
-        await self._writer.submit(lambda _: None)
-
     # ------------------------------------------------------------------------------------------ learning
 
     def outranked(self, word: Word) -> bool:

@@ -24,8 +24,9 @@ from edgecache.cache import evidence, features, verify
 from edgecache.embed import open_embedder
 from edgecache.embed.base import Pair
 from edgecache.embed.cross_encoder import CrossEncoder
+from edgecache.quality.datasets import Clusters
 from edgecache.types import Candidate
-from models.verifier.data import Groups, questions, split
+from models.verifier.data import questions, split
 
 Array = NDArray[np.float32]
 
@@ -208,7 +209,7 @@ def calibrate(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     parts = split(args.data, 0)
     texts = questions(parts.calibration)
-    linked = Groups()
+    linked = Clusters()
     for pair in parts.calibration:
         linked.join(pair.a, pair.b)
     names = sorted({linked.root(text) for text in texts})

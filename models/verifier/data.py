@@ -8,11 +8,12 @@ CheckList is for evaluation as a whole, so that every template that judges the v
 import gzip
 import json
 import random
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+
+from edgecache.quality.datasets import Clusters
 
 CALIBRATION_SHARE = 0.2
 _CLOSURES = 12
@@ -27,33 +28,6 @@ class Pair:
     b: str
     label: int
     origin: str = "qqp"
-
-
-class Groups:
-    """Union-find over texts."""
-
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-
-    def root(self, text: str) -> str:
-        """The representative of the group of `text`."""
-        parent = self._parent
-        parent.setdefault(text, text)
-        while parent[text] != text:
-            parent[text] = parent[parent[text]]
-            text = parent[text]
-        return text
-
-    def join(self, a: str, b: str) -> None:
-        """Put the groups of both texts together."""
-        self._parent[self.root(a)] = self.root(b)
-
-    def members(self) -> dict[str, list[str]]:
-        """Every group by its representative, in order of first sight."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for text in list(self._parent):
-            found[self.root(text)].append(text)
-        return dict(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +56,7 @@ def split(folder: Path, seed: int) -> Split:
         Pair(str(r["a"]), str(r["b"]), int(str(r["label"])), str(r["set"])) for r in lines(folder / "pairs.jsonl.gz")
     ]
     qqp = [pair for pair in rows if pair.origin == "qqp"]
-    linked, same = Groups(), Groups()
+    linked, same = Clusters(), Clusters()
     for pair in qqp:
         linked.join(pair.a, pair.b)
         same.root(pair.a)
@@ -118,7 +92,7 @@ def questions(pairs: Iterable[Pair]) -> list[str]:
 
 def closures(pairs: list[Pair], seed: int) -> list[Pair]:
     """Duplicates of duplicates: pairs that follow from the labels, where no label denies them."""
-    same = Groups()
+    same = Clusters()
     for pair in pairs:
         if pair.label:
             same.join(pair.a, pair.b)

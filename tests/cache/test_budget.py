@@ -194,3 +194,10 @@ def test_no_number_of_complaints_stops_a_segment() -> None:
     for _ in range(50):
         budget.learn(segment, Track(), label(0.01, right=False, hit=True, sampled=False))
     assert not segment.drifted
+
+
+def test_a_pair_that_nobody_scored_is_even_and_leaves_the_segment_alone() -> None:
+    segment, track = Segment(), Track()
+    budget.learn(segment, track, label(1.0, right=False, hit=True))
+    assert (segment.offset, segment.slope) == (0.0, 1.0)
+    assert track.surprise == pytest.approx(0.5)

@@ -59,6 +59,11 @@ def test_the_verifier_sees_neither_equal_words_nor_what_is_far_away() -> None:
     assert verify.doubtful(QUESTION, near, LINEAR) == (near[1],)
 
 
+def test_the_verifier_sees_the_three_nearest_alone() -> None:
+    near = candidates(*((0.7 + i / 100, f"{REWORDED} {i}") for i in range(6)))
+    assert [each.entry_id for each in verify.doubtful(QUESTION, near, LINEAR)] == [5, 4, 3]
+
+
 def test_without_a_scorer_the_verifier_is_not_asked() -> None:
     assert verify.doubtful(QUESTION, candidates((0.9, REWORDED)), None) == ()
 

@@ -4,7 +4,8 @@ import gzip
 import json
 from pathlib import Path
 
-from models.verifier.data import Groups, Pair, closures, questions, split
+from edgecache.quality.datasets import Clusters
+from models.verifier.data import Pair, closures, questions, split
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> None:
@@ -58,7 +59,7 @@ def test_duplicates_of_duplicates_follow_unless_a_label_denies_them() -> None:
 
 
 def test_groups_join_over_any_chain() -> None:
-    groups = Groups()
+    groups = Clusters()
     for a, b in (("a", "b"), ("c", "d"), ("b", "c"), ("x", "x")):
         groups.join(a, b)
     assert sorted(map(sorted, groups.members().values())) == [["a", "b", "c", "d"], ["x"]]
