@@ -2,6 +2,8 @@
 # make test    set up, check and run the quick suite
 # make check   style, types and import contracts
 # make e2e     end-to-end tests against NVIDIA's Dynamo frontend and TensorRT-LLM mocker, in .venv-dynamo
+# make adapter build the adapter component anew, and the guests of its tests
+# make spin    build apps with Spin's own SDKs and call them, in .venv-spin and build/spin
 # make bench   replay real questions (make bench ARGS="--data questions.jsonl.gz --limit 2000")
 # make quality right and wrong hits against other caches (make quality ARGS="--data DIR"); the report is in build/quality
 # make verifier train the pair verifier anew (make verifier DATA=../shared/data WORKERS=2)
@@ -19,12 +21,13 @@ RUNTIME = .venv/.stamp-runtime
 BENCH = .venv/.stamp-bench
 DEV = .venv/.stamp-dev
 DYNAMO = .venv-dynamo/.stamp
+SPIN = .venv-spin/.stamp
 ARGS ?=
 DATA ?= ../shared/data
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check e2e bench quality verifier docs clean
+.PHONY: help serve test check e2e adapter spin bench quality verifier docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -33,7 +36,7 @@ serve: $(RUNTIME)
 	@exec $(BIN)/edgecache serve $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -m "not dynamo" $(ARGS)
+	$(BIN)/python -m pytest -m "not dynamo and not spin" $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff check .
@@ -43,6 +46,14 @@ check: $(DEV)
 
 e2e: $(DEV) $(DYNAMO)
 	$(BIN)/python -m pytest -m dynamo tests/e2e $(ARGS)
+
+adapter: $(DEV)
+	$(BIN)/python -m edgecache.wasm.adapter.build
+	$(BIN)/python -m tests.adapter.guests.build
+
+spin: $(DEV) $(SPIN)
+	$(BIN)/python -m tests.spin.build
+	$(BIN)/python -m pytest -m spin $(ARGS)
 
 bench: $(RUNTIME)
 	@exec $(BIN)/edgecache bench replay $(ARGS)
@@ -64,7 +75,7 @@ docs: $(RUNTIME)
 	$(BIN)/edgecache docs > docs/cli.md
 
 clean:
-	rm -rf .venv .venv-dynamo .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-dynamo .venv-peers .venv-spin build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find edgecache tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call venv,FOLDER): a virtual environment, or a word on what is missing.
@@ -95,4 +106,9 @@ $(DEV): $(BENCH) requirements/dev.txt
 $(DYNAMO): requirements/dynamo.txt
 	$(call venv,.venv-dynamo)
 	.venv-dynamo/bin/python -m pip install $(PIP_OPTIONS) --no-deps -r requirements/dynamo.txt
+	@touch $@
+
+$(SPIN): requirements/spin.txt
+	$(call venv,.venv-spin)
+	.venv-spin/bin/python -m pip install $(PIP_OPTIONS) -r requirements/spin.txt
 	@touch $@

@@ -7,6 +7,8 @@
       NotFound 404, RequestTimeout 408, TooLarge 413, UnsupportedMedia 415, HeadersTooLarge 431
   x ServerError                  this POP is at fault or too busy
     + Overloaded 503, NotCached 504
+  x FunctionRefused 422            an upload that is not taken; the message says by which rule
+  x FunctionFault 502              a call of a function that did not end well: `fault` says how
   x UpstreamError                the cluster behind the POP is at fault; retried only before the first response byte
     + UpstreamUnreachable 502, UpstreamTimeout 504, UpstreamDied 502, NoUpstream 503
   x CacheSideError               whatever fails on the cache side: counted, logged and treated as a miss
@@ -16,6 +18,7 @@
 Foreign errors are translated at the border of the package that owns the dependency.
 """
 
+from enum import StrEnum
 from typing import ClassVar
 
 from edgecache.types import CacheInfo
@@ -143,6 +146,51 @@ class NotCached(ServerError):
     status = 504
     type = "invalid_request_error"
     default_code = "not_cached"
+
+
+class FunctionRefused(ClientError):
+    """An uploaded function that cannot be taken. `code` is the rule that it breaks."""
+
+    status = 422
+    default_code = "function_refused"
+
+
+class Fault(StrEnum):
+    """How a call of a function can fail; the `outcome` label of its metrics."""
+
+    TRAP = "trap"
+    """The code did what WebAssembly forbids (unreachable, out of bounds, division by zero), or threw."""
+    CPU = "cpu"
+    """More time in the sandbox than it may take."""
+    WALL = "wall"
+    """More time in all, host calls included."""
+    MEMORY = "memory"
+    """More memory, tables or instances than it may have."""
+    STACK = "stack"
+    """Calls nested too deep."""
+    BUDGET = "budget"
+    """More host calls, or bytes through them, than it may make."""
+    ANSWER = "answer"
+    """No answer, two, or one that is not HTTP."""
+    SIZE = "size"
+    """An answer that is larger than it may be."""
+    LOAD = "load"
+    """Its code could not be loaded."""
+    POOL = "pool"
+    """Too many calls at once for this POP."""
+    CRASH = "crash"
+    """Its process ended."""
+
+
+class FunctionFault(EdgeCacheError):
+    """A call of a function that did not end well. The message names the limit that was hit, and by how much."""
+
+    status = 502
+    default_code = "function_failed"
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message, code=f"function_{fault.value}")
+        self.fault = fault
 
 
 class UpstreamError(EdgeCacheError):

@@ -74,7 +74,9 @@ class Call(msgspec.Struct, frozen=True):
     """One validated request of a client, ready to be keyed, looked up and dispatched.
 
     `body` is the decoded JSON object, `raw` the bytes it came from, `headers` the few request headers that may travel
-    upstream (`traceparent`, session affinity), in lower case.
+    upstream (`traceparent`, session affinity), in lower case. `client` is all the client sent, for functions only, by
+    case-insensitive names. `inner` calls are made by a function: no function runs on them. `upstream` names the one
+    that a function has chosen; empty = any that serves the model.
     """
 
     request_id: str
@@ -87,6 +89,9 @@ class Call(msgspec.Struct, frozen=True):
     include_usage: bool = False
     controls: Controls = Controls()
     headers: Mapping[str, str] = {}
+    client: Mapping[str, str] = {}
+    inner: bool = False
+    upstream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ question does not depend on them, or carries those it depends on. The digest cov
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 from unicodedata import normalize
@@ -102,6 +103,19 @@ def build(call: Call, *, embedder: str, end_user: bool, question: str | None, co
         digest=digest.digest(),
         text=question if question is None or split.comparison is None else split.comparison.text,
         max_tokens=_limit(call.body),
+    )
+
+
+def divided(key: CacheKey, words: Sequence[str]) -> CacheKey:
+    """`key` divided further by what functions said of the request: never that of requests with other words, or none.
+
+    `words` are header values: bytes that were no UTF-8 are surrogates in them, line breaks there are none.
+    """
+    told = "\n".join(words).encode("utf-8", "surrogateescape")
+    return replace(
+        key,
+        scope=blake2b(told, key=key.scope, digest_size=16).digest(),
+        digest=blake2b(told, key=key.digest, digest_size=32).digest(),
     )
 
 

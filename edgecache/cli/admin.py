@@ -1,7 +1,8 @@
-"""The admin API as commands use it: JSON requests to one POP, errors as `EdgeCacheError`."""
+"""The admin API as commands use it: requests to one POP, errors as `EdgeCacheError`."""
 
 import http.client
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,8 @@ Token = Annotated[str | None, typer.Option(metavar="TOKEN", help="Admin token; d
 class Admin:
     """The admin API of one POP."""
 
-    def __init__(self, place: address.Address, token: str | None, *, timeout: float = 60.0) -> None:
+    def __init__(self, place: address.Address, token: str | None, *, timeout: float | None = 60.0) -> None:
+        """`timeout`: s of silence after which it is taken to be gone; None = never."""
         self._place = place
         self._headers = {"content-type": "application/json"}
         self._timeout = timeout
@@ -41,11 +43,50 @@ class Admin:
         with self.open("POST", path, raw) as response:
             return json.load(response)
 
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON answer to `PUT path` with `body` as JSON, or as it is if it is bytes."""
+        raw, kind = (body, "application/octet-stream") if isinstance(body, bytes) else (json.dumps(body).encode(), None)
+        with self.open("PUT", path, raw, kind) as response:
+            return json.load(response)
+
+    def delete(self, path: str) -> Any:
+        """The JSON answer to `DELETE path`."""
+        with self.open("DELETE", path) as response:
+            return json.load(response)
+
+    def read(self, path: str) -> bytes:
+        """The answer to `GET path` as it is."""
+        with self.open("GET", path) as response:
+            return response.read()
+
+    def upload(self, path: str, parts: Mapping[str, bytes]) -> Any:
+        """The JSON answer to `POST path` with `parts` as a form (RFC 7578)."""
+        boundary = secrets.token_hex(16)
+        form = b"".join(
+            b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+            % (boundary.encode(), name.encode(), part)
+            for name, part in parts.items()
+        )
+        closed = form + b"--%b--\r\n" % boundary.encode()
+        with self.open("POST", path, closed, f"multipart/form-data; boundary={boundary}") as response:
+            return json.load(response)
+
+    def events(self, path: str) -> Iterator[Any]:
+        """The data of server-sent events from `GET path`, each a JSON value, until the POP ends the stream."""
+        with self.open("GET", path) as response:
+            data = b""
+            while line := response.readline():
+                if line.startswith(b"data:"):
+                    data += line[5:]
+                elif not line.strip() and data:
+                    yield json.loads(data)
+                    data = b""
+
     @contextmanager
     def open(
-        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None
+        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, kind: str | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer to a request while the block runs; an iterator as body is sent in chunks.
+        """The answer to a request while the block runs; an iterator as body is sent in chunks. `kind`: its media type.
 
         Raises:
             EdgeCacheError: nobody answers there, or the answer is an error.
@@ -54,7 +95,7 @@ class Admin:
             self._place.host or "127.0.0.1", self._place.port, timeout=self._timeout
         )
         try:
-            connection.request(method, path, body, self._headers)
+            connection.request(method, path, body, self._headers | ({"content-type": kind} if kind else {}))
             response = connection.getresponse()
             if response.status >= 400:
                 raise EdgeCacheError(f"{path}: {_message(response)}")
@@ -75,7 +116,7 @@ def _message(response: http.client.HTTPResponse) -> str:
         return f"{response.status} {response.reason}"
 
 
-def connect(config: Path | None, place: str | None, token: str | None) -> Admin:
+def connect(config: Path | None, place: str | None, token: str | None, *, timeout: float | None = 60.0) -> Admin:
     """The admin API at `place` with `token`, where the configuration does not say otherwise."""
     settings = read(config).config.admin
     try:
@@ -83,4 +124,4 @@ def connect(config: Path | None, place: str | None, token: str | None) -> Admin:
     except ValueError as error:
         raise ConfigError(f"command line: --admin: {error}") from error
     everywhere = found.host in {"0.0.0.0", "::"}
-    return Admin(address.Address("", found.port) if everywhere else found, token or settings.token)
+    return Admin(address.Address("", found.port) if everywhere else found, token or settings.token, timeout=timeout)

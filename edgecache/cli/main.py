@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from edgecache import __version__
-from edgecache.cli import bench, cache, config, keys, models, output, reference, serve, sim, verdicts
+from edgecache.cli import bench, cache, config, fn, keys, models, output, reference, serve, sim, verdicts
 from edgecache.errors import ConfigError, EdgeCacheError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.add_typer(config.app, name="config")
 for command in (verdicts.pin, verdicts.ban, verdicts.release, verdicts.feedback, verdicts.quality):
     cache.app.command()(command)
 app.add_typer(cache.app, name="cache")
+app.add_typer(fn.app, name="fn")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(sim.app, name="sim")

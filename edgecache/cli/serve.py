@@ -63,14 +63,14 @@ def base_url(url: str) -> str:
 async def _run(loaded: Loaded, load: Callable[[], Loaded], *, as_json: bool) -> None:
     from edgecache.daemon import Daemon  # noqa: PLC0415 - torch and aiohttp, for this command only
 
-    async with _embedded_core(loaded.config) as core_url:
+    async with embedded_core(loaded.config) as core_url:
         complete = with_core(loaded, core_url)
         daemon = Daemon(complete, reload=lambda: with_core(load(), core_url), core_url=core_url)
         await daemon.run(lambda summary: _announce(summary, complete.config, as_json=as_json))
 
 
 @contextlib.asynccontextmanager
-async def _embedded_core(config: Config) -> AsyncIterator[str | None]:
+async def embedded_core(config: Config) -> AsyncIterator[str | None]:
     """The URL of a scripted core in this process while the block runs; None where an upstream is configured."""
     if config.upstream:
         yield None
@@ -108,6 +108,7 @@ def facts(summary: "Summary", config: Config) -> dict[str, str]:
         "embedder": f"{summary.embedder} on {summary.device} ({summary.precision})",
         "upstream": ", ".join(_upstream(each, summary.core_url) for each in summary.upstreams),
         "hits": summary.hits,
+        "functions": summary.functions,
         "data": str(Path(summary.data).resolve()),
         "admin": summary.admin_url,
     }

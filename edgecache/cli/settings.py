@@ -19,5 +19,9 @@ ConfigFile = Annotated[
 
 def read(file: Path | None, overrides: Mapping[str, Any] | None = None) -> Loaded:
     """Load the configuration; `overrides` are the command's options by dotted key. Raises ConfigError."""
-    environment = os.environ  # noqa: TID251 - the one place that reads it
-    return load(file=file, environment=environment, overrides=overrides or {})
+    return load(file=file, environment=environment(), overrides=overrides or {})
+
+
+def environment() -> Mapping[str, str]:
+    """The environment of this process."""
+    return os.environ  # noqa: TID251 - the one place that reads it

@@ -3,6 +3,7 @@
 from edgecache.config.load import Loaded, load
 from edgecache.config.tree import (
     Admin,
+    AdminDeveloper,
     Admission,
     Auth,
     AuthTenant,
@@ -10,6 +11,7 @@ from edgecache.config.tree import (
     Config,
     Core,
     Embed,
+    Functions,
     HitPolicy,
     Learning,
     Limits,
@@ -23,6 +25,7 @@ from edgecache.config.tree import (
 
 __all__ = [
     "Admin",
+    "AdminDeveloper",
     "Admission",
     "Auth",
     "AuthTenant",
@@ -30,6 +33,7 @@ __all__ = [
     "Config",
     "Core",
     "Embed",
+    "Functions",
     "HitPolicy",
     "Learning",
     "Limits",

@@ -1,11 +1,14 @@
 """What the tree's types cannot say: settings that are each valid but not together. Pure."""
 
+import binascii
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from edgecache.config import address, secret
-from edgecache.config.tree import Auth, Cache, Config, Core, ScopePolicy, Semantic
+from edgecache.config.tree import Admin, Auth, Cache, Config, Core, Functions, ScopePolicy, Semantic
 
 Finding = tuple[str, str]
 """A dotted key, and what is wrong with it."""
@@ -14,10 +17,12 @@ Finding = tuple[str, str]
 def findings(config: Config) -> Iterator[Finding]:
     """Everything that makes `config` unusable."""
     yield from _listeners(config)
+    yield from _developers(config.admin)
     yield from _auth(config.auth)
     yield from _upstreams(config)
     yield from _core(config.core)
     yield from _hits(config.cache, config)
+    yield from _functions(config.functions)
     if config.store.initial_map_bytes > config.store.max_bytes:
         yield "store.initial_map_bytes", "is more than store.max_bytes"
 
@@ -52,6 +57,41 @@ def _auth(auth: Auth) -> Iterator[Finding]:
             return
     if _repeated(digest for _, digest in {(index, secret.digest(key).hex()) for index, key in keys}):
         yield "auth.tenant", "two tenants share a key"
+
+
+def _developers(admin: Admin) -> Iterator[Finding]:
+    if admin.developer and not admin.token:
+        yield "admin.developer", "without admin.token anybody is the operator, and developers' tokens mean nothing"
+    tokens = [(index, token) for index, developer in enumerate(admin.developer) for token in developer.tokens]
+    for index, token in tokens:
+        if not token or (token.startswith(secret.HASHED) and not secret.well_formed(token)):
+            yield f"admin.developer[{index}].tokens", f"a token is empty, or not {secret.HASHED} and 64 hex digits"
+            return
+    known = [secret.digest(token).hex() for _, token in tokens]
+    if admin.token:
+        known.append(secret.presented(admin.token).hex())
+    if _repeated(known):
+        yield "admin.developer", "two developers share a token, or one has that of the operator"
+
+
+def _functions(functions: Functions) -> Iterator[Finding]:
+    for network in functions.private:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            yield "functions.private", str(error)
+    for key in functions.trusted:
+        if not _is_key(key):
+            yield "functions.trusted", f"{key!r} is not the base64 form of 32 bytes, an Ed25519 public key"
+    if functions.signatures == "required" and not functions.trusted:
+        yield "functions.trusted", 'is empty: with functions.signatures = "required" nothing could be uploaded'
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(b64decode(text, validate=True)) == 32
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _upstreams(config: Config) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ NEEDS_RESTART = (
     "cache.semantic.enabled",
     "store",
     "embed",
+    "functions",
     "core",
     "log.access",
 )

@@ -11,7 +11,9 @@ from msgspec import inspect
 from edgecache.config.origin import Path, dotted
 from edgecache.config.tree import Config
 
-SECRETS = frozenset({("admin", "token"), ("auth", "tenant", "keys"), ("upstream", "api_key")})
+SECRETS = frozenset(
+    {("admin", "token"), ("admin", "developer", "tokens"), ("auth", "tenant", "keys"), ("upstream", "api_key")}
+)
 """Settings whose values are never shown, and which `NAME_file` may name a file for."""
 
 

@@ -32,11 +32,21 @@ class Server(Section, frozen=True):
     server_timing: Annotated[bool, _doc("send `Server-Timing` by stage")] = True
 
 
+class AdminDeveloper(Section, frozen=True):
+    """Somebody who may upload and watch the functions of one tenant, and nothing else."""
+
+    tenant: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$"), _doc("whose functions")]
+    tokens: Annotated[tuple[str, ...], _doc("bearer tokens, or their digests as `edgecache keys` prints them (secret)")]
+
+
 class Admin(Section, frozen=True):
     """The admin API: its own listener, loopback by default."""
 
     listen: Annotated[str, _doc("host:port of the admin API")] = "127.0.0.1:8081"
     token: Annotated[str | None, _doc("bearer token that admin calls must carry; unset = none needed (secret)")] = None
+    developer: Annotated[
+        tuple[AdminDeveloper, ...], _doc("who may manage the functions of one tenant; needs `admin.token`")
+    ] = ()
 
 
 class Limits(Section, frozen=True):
@@ -245,6 +255,48 @@ class Embed(Section, frozen=True):
     ] = None
 
 
+class Functions(Section, frozen=True):
+    """WebAssembly functions that developers upload: what all of them together, and each at most, may take."""
+
+    enabled: Annotated[bool, _doc("run functions; off = uploads are refused and none runs")] = True
+    threads: Annotated[Count, _doc("functions that run at once beside the event loop; more wait")] = 4
+    instances: Annotated[Count, _doc("sandboxes alive at once, per POP (pooling allocator)")] = 64
+    tick: Annotated[Positive, _doc("s between two looks at the clock of running functions (epoch)")] = 0.001
+    inline: Annotated[
+        Seconds, _doc("a function whose p99 is below so many s, and that never waits, runs on the event loop; 0 = none")
+    ] = 0.0002
+    isolation: Annotated[
+        Literal["thread", "process"],
+        _doc("`process`: every function runs in a worker process; else only those whose manifest asks for it"),
+    ] = "thread"
+    untrusted: Annotated[tuple[str, ...], _doc("tenants whose functions always run in a worker process")] = ()
+    max_cpu: Annotated[Positive, _doc("most s in the sandbox a manifest may ask for")] = 1.0
+    max_wall: Annotated[Positive, _doc("most s in all, host calls included")] = 30.0
+    max_memory: Annotated[Bytes, _doc("most bytes of memory per call")] = 128 * 1024 * 1024
+    max_host_calls: Annotated[Count, _doc("most host calls per call")] = 1000
+    max_host_bytes: Annotated[Bytes, _doc("most bytes through the host calls of one call")] = 32 * 1024 * 1024
+    max_artefact_bytes: Annotated[Bytes, _doc("largest upload")] = 50 * 1024 * 1024
+    compile_cpu: Annotated[Count, _doc("CPU s that compiling one upload may take")] = 120
+    compile_memory: Annotated[Bytes, _doc("bytes of memory that compiling one upload may take")] = 6 * 1024**3
+    max_response_bytes: Annotated[Bytes, _doc("largest answer of a function")] = 10 * 1024 * 1024
+    versions: Annotated[Count, _doc("versions of one function that are kept")] = 20
+    signatures: Annotated[
+        Literal["off", "required"], _doc("`required`: uploads carry an Ed25519 signature of `trusted`")
+    ] = "off"
+    trusted: Annotated[tuple[str, ...], _doc("Ed25519 public keys (32 bytes, base64) whose uploads are taken")] = ()
+    fetch: Annotated[bool, _doc("let functions reach the hosts that their manifests list")] = False
+    private: Annotated[
+        tuple[str, ...], _doc("private networks (CIDR) that `fetch` may reach all the same; empty = none")
+    ] = ()
+    kv_bytes: Annotated[Bytes, _doc("bytes of key-value data per function")] = 64 * 1024 * 1024
+    kv_keys: Annotated[Count, _doc("keys per function")] = 100_000
+    log_lines: Annotated[Count, _doc("log lines kept per function")] = 1000
+    canary_calls: Annotated[Count, _doc("calls of a canary before it is compared with the stable version")] = 50
+    canary_margin: Annotated[
+        Ratio, _doc("how much larger than the stable version's a canary's rate of failed calls may be")
+    ] = 0.02
+
+
 class Upstream(Section, frozen=True):
     """One cluster that answers misses."""
 
@@ -299,6 +351,7 @@ class Config(Section, frozen=True):
     cache: Cache = Cache()
     store: Store = Store()
     embed: Embed = Embed()
+    functions: Functions = Functions()
     upstream: tuple[Upstream, ...] = ()
     core: Core = Core()
     log: Log = Log()

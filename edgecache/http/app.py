@@ -12,12 +12,13 @@ from aiohttp import web
 
 from edgecache.config import Limits, address
 from edgecache.http import middleware
-from edgecache.http.admin import cache, config, entries, health, metrics, quality
+from edgecache.http.admin import cache, config, entries, function_data, function_logs, health, metrics, quality
+from edgecache.http.admin import functions as manage
 from edgecache.http.auth import Access
 from edgecache.http.exchange import Books
 from edgecache.http.guard import Connection, GuardedServer, Quick, Render
 from edgecache.http.middleware import Policies, Route
-from edgecache.http.public import embeddings, feedback, models, openai, responses
+from edgecache.http.public import embeddings, feedback, functions, models, openai, responses
 from edgecache.http.services import SERVICES, Services
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,11 @@ PUBLIC = (
     Route("POST", "/v1/feedback", feedback.give, Access.TENANT, "feedback"),
     Route("GET", "/v1/models", models.list_all, Access.TENANT, "models"),
     Route("GET", "/v1/models/{id:.+}", models.retrieve, Access.TENANT, "models"),
+    *(Route(method, functions.PATH, functions.call, Access.TENANT, "functions") for method in functions.METHODS),
 )
 """Every route of the public listener."""
+
+_FUNCTIONS = "/admin/v1/functions"
 
 ADMIN = (
     Route("GET", "/livez", health.livez, Access.OPEN, "livez"),
@@ -63,6 +67,41 @@ ADMIN = (
     Route("GET", "/admin/v1/models", config.models, Access.OPERATOR, "models"),
     Route("GET", "/admin/v1/config", config.show, Access.OPERATOR, "config"),
     Route("POST", "/admin/v1/reload", config.reload, Access.OPERATOR, "reload"),
+    Route("GET", _FUNCTIONS, manage.list_all, Access.DEVELOPER, "functions.list"),
+    Route("POST", _FUNCTIONS, manage.deploy, Access.DEVELOPER, "functions.deploy"),
+    Route("GET", _FUNCTIONS + "/{name}", manage.show, Access.DEVELOPER, "functions.show"),
+    Route("DELETE", _FUNCTIONS + "/{name}", manage.delete, Access.DEVELOPER, "functions.delete"),
+    Route("GET", _FUNCTIONS + "/{name}/versions", manage.versions, Access.DEVELOPER, "functions.versions"),
+    Route("GET", _FUNCTIONS + "/{name}/stats", manage.stats, Access.DEVELOPER, "functions.stats"),
+    Route("GET", _FUNCTIONS + "/{name}/limits", manage.limits, Access.DEVELOPER, "functions.limits"),
+    Route("POST", _FUNCTIONS + "/{name}/rollback", manage.rollback, Access.DEVELOPER, "functions.rollback"),
+    Route("POST", _FUNCTIONS + "/{name}/split", manage.split, Access.DEVELOPER, "functions.split"),
+    Route("POST", _FUNCTIONS + "/{name}/promote", manage.promote, Access.DEVELOPER, "functions.promote"),
+    Route("GET", _FUNCTIONS + "/{name}/logs", function_logs.show, Access.DEVELOPER, "functions.logs"),
+    Route("GET", _FUNCTIONS + "/{name}/secrets", function_data.secrets, Access.DEVELOPER, "functions.secrets"),
+    Route(
+        "POST", _FUNCTIONS + "/{name}/secrets", function_data.put_secrets, Access.DEVELOPER, "functions.secrets.bulk"
+    ),
+    Route(
+        "PUT", _FUNCTIONS + "/{name}/secrets/{key}", function_data.put_secret, Access.DEVELOPER, "functions.secrets.put"
+    ),
+    Route(
+        "DELETE",
+        _FUNCTIONS + "/{name}/secrets/{key}",
+        function_data.delete_secret,
+        Access.DEVELOPER,
+        "functions.secrets.delete",
+    ),
+    Route("GET", _FUNCTIONS + "/{name}/kv/{store}/", function_data.keys, Access.DEVELOPER, "functions.kv.list"),
+    Route("GET", _FUNCTIONS + "/{name}/kv/{store}/{key:.+}", function_data.get, Access.DEVELOPER, "functions.kv.get"),
+    Route("PUT", _FUNCTIONS + "/{name}/kv/{store}/{key:.+}", function_data.put, Access.DEVELOPER, "functions.kv.put"),
+    Route(
+        "DELETE",
+        _FUNCTIONS + "/{name}/kv/{store}/{key:.+}",
+        function_data.delete,
+        Access.DEVELOPER,
+        "functions.kv.delete",
+    ),
 )
 """Every route of the admin listener."""
 

@@ -7,10 +7,11 @@ that hash is also the name that a key goes by: in `edgecache keys list`, and as 
 
 import hmac
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
 
-from edgecache.config import Auth, secret
+from edgecache.config import Admin, Auth, secret
 from edgecache.errors import Forbidden, Unauthorized
 from edgecache.types import Tenant
 
@@ -30,6 +31,16 @@ class Access(Enum):
     """A tenant, as `auth.mode` has it."""
     OPERATOR = "operator"
     """The admin token, where one is configured."""
+    DEVELOPER = "developer"
+    """The admin token, or that of a developer, who then reaches the functions of one tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who calls the admin API. `tenant` is the only one whose functions a developer reaches, None for the operator."""
+
+    name: str
+    tenant: str | None = None
 
 
 def bearer(authorization: str | None) -> str:
@@ -97,9 +108,20 @@ def _forwarded(authorization: str | None, credential: bytes) -> Tenant:
     return Tenant("fwd-" + name, authorization, writer=name[:_NAME])
 
 
-def operator(authorization: str | None, token: str | None) -> None:
-    """Raise Unauthorized unless `authorization` carries the admin `token`; with `token` None anybody may."""
-    if token is None:
-        return
-    if not hmac.compare_digest(secret.presented(bearer(authorization)), secret.presented(token)):
-        raise Unauthorized("Incorrect admin token.")
+OPERATOR = Actor("operator")
+NOBODY = Actor("nobody", "")
+"""Whoever asks what is open to all."""
+
+
+def actor(authorization: str | None, settings: Admin) -> Actor:
+    """Who calls the admin API: without `admin.token` anybody is the operator. Raises Unauthorized."""
+    if settings.token is None:
+        return OPERATOR
+    given = secret.presented(bearer(authorization))
+    if hmac.compare_digest(given, secret.presented(settings.token)):
+        return OPERATOR
+    for developer in settings.developer:
+        for digest in map(secret.digest, developer.tokens):
+            if hmac.compare_digest(given, digest):
+                return Actor(f"developer {digest.hex()[:_NAME]}", developer.tenant)
+    raise Unauthorized("Incorrect admin token.")

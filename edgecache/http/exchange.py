@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from edgecache.telemetry.metrics import observe_all
 from edgecache.telemetry.trace import Trace
 from edgecache.types import Reply, Tenant
 
@@ -84,7 +84,7 @@ class Books:
         for (endpoint, model, status, cache), count in counts.items():
             self._services.metrics.requests.labels(endpoint, model, str(status), cache).inc(count)
         for histogram, values in times.items():
-            _observe(histogram, values)
+            observe_all(histogram, values)
 
     def _latencies(self, endpoint: str, cache: str) -> tuple[Any, Any]:
         children = self._times.get((endpoint, cache))
@@ -110,14 +110,6 @@ class Books:
             return "other"
         self._models.add(model)
         return model
-
-
-def _observe(histogram: Any, values: list[float]) -> None:
-    """`observe` for each of `values`, with one locked update a bucket instead of two a value."""
-    bounds = histogram._upper_bounds  # noqa: SLF001 - prometheus_client has no public call for many values
-    for bucket, count in Counter(bisect_left(bounds, value) for value in values).items():
-        histogram._buckets[bucket].inc(count)  # noqa: SLF001
-    histogram._sum.inc(sum(values))  # noqa: SLF001
 
 
 def _line(exchange: Exchange, elapsed: float, now: float) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.web_urldispatcher import AbstractRoute
 from multidict import istr
 
+from edgecache.config import Admin
 from edgecache.errors import EdgeCacheError, Forbidden, Overloaded
 from edgecache.http import auth, errors, respond
-from edgecache.http.auth import Access
+from edgecache.http.auth import Access, Actor
 from edgecache.http.exchange import EXCHANGE, Books, Exchange
 from edgecache.http.guard import Quick
 from edgecache.http.respond import Answer
@@ -69,6 +70,9 @@ class Route:
 
 Policies = dict[AbstractRoute, Route]
 
+ACTOR = web.RequestKey("actor", Actor)
+"""Who calls the admin API."""
+
 
 def policy_of(request: web.Request, policies: Policies) -> Route | None:
     """The policy of the matched route, found by the route object: no text of the request is compared.
@@ -109,6 +113,7 @@ def call_of(
         include_usage=parsed.include_usage,
         controls=_controls(headers),
         headers={name: headers[key] for key, name in _TRAVELLING if key in headers},
+        client=headers,
     )
 
 
@@ -172,7 +177,7 @@ def quick(services: Services, routes: Mapping[str, Route], books: Books) -> Quic
         if services.readiness.draining or services.inflight.count >= limits.max_inflight:
             return None
         exchange = Exchange(request_id(services, headers), Trace(services.clock), call.endpoint.value)
-        reply = services.pipeline.hit(call, exchange.trace, exchange.request_id)
+        reply = services.pipeline.hit(call, exchange.trace, exchange.request_id, headers)
         if reply is None:
             return None
         exchange.tenant, exchange.model = call.tenant, call.model
@@ -232,8 +237,8 @@ def admin(services: Services, policies: Policies) -> Any:
 
     async def work(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = policy_of(request, policies)
-        if route is not None and route.access is Access.OPERATOR:
-            auth.operator(request.headers.get(hdrs.AUTHORIZATION), services.config.admin.token)
+        if route is not None:
+            request[ACTOR] = _actor(route.access, request.headers.get(hdrs.AUTHORIZATION), services.config.admin)
         return await handler(request)
 
     @web.middleware
@@ -250,6 +255,15 @@ def admin(services: Services, policies: Policies) -> Any:
         return response
 
     return admin_layer
+
+
+def _actor(access: Access, authorization: str | None, settings: Admin) -> Actor:
+    if access is Access.OPEN:
+        return auth.NOBODY
+    actor = auth.actor(authorization, settings)
+    if access is Access.OPERATOR and actor.tenant is not None:
+        raise Forbidden("This takes the operator's token: a developer's reaches the functions of one tenant only.")
+    return actor
 
 
 def _admin_failed(request: web.Request, error: Exception) -> web.Response:

@@ -3,6 +3,8 @@
 Knowing a request is not knowing its answer: key and store are asked each time. A miss pays one dictionary lookup.
 """
 
+import msgspec
+
 from edgecache.http.auth import Authenticator
 from edgecache.types import Call, Controls
 
@@ -24,7 +26,10 @@ class Repeats:
         return self._calls.get((path, authorization, body)) if auth is self._auth else None
 
     def learn(self, path: str, authorization: str | None, call: Call, auth: Authenticator) -> None:
-        """`call` was an exact hit. Requests with controls of their own are left out: those are in headers."""
+        """`call` was an exact hit. Requests with controls of their own are left out: those are in headers.
+
+        What else its headers said is forgotten: the next request has its own.
+        """
         if call.controls != _NO_CONTROLS or len(call.raw) > _LARGEST:
             return
         if auth is not self._auth:
@@ -32,4 +37,4 @@ class Repeats:
             self._auth = auth
         if len(self._calls) >= _REMEMBERED:
             del self._calls[next(iter(self._calls))]
-        self._calls[path, authorization, call.raw] = call
+        self._calls[path, authorization, call.raw] = msgspec.structs.replace(call, client={})

@@ -23,6 +23,8 @@ from edgecache.types import CacheInfo, Reply
 from edgecache.wire import openai
 
 JSON = "application/json"
+_BODILESS = (204, 304)
+"""Statuses that end with their head (RFC 9110, section 6.4.1)."""
 _USUAL = frozenset((JSON, "text/event-stream", "text/event-stream; charset=utf-8"))
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -154,7 +156,9 @@ def complete(
     """An answer with its whole body, to be sent in one write. `extra` is ready header lines."""
     if keep_alive is None:
         keep_alive = stays_open(services, request)
-    framing = f"content-length: {len(body)}\r\n{_connection(request, keep_alive)}"
+    framing = _connection(request, keep_alive)
+    if status not in _BODILESS:
+        framing = f"content-length: {len(body)}\r\n{framing}"
     head = _head(services, exchange, status, content_type, framing, extra)
     if request.method == "HEAD":
         body = b""
@@ -225,8 +229,8 @@ class _Stream:
             await self._write(head + self._frame(first))
             async for chunk in chunks:
                 await self._write(self._frame(chunk))
-        except UpstreamDied as died:
-            await self._break_off(died)
+        except EdgeCacheError as error:  # the upstream died, or a function failed or refused the rest
+            await self._break_off(error)
             return Answer(reply.status, b"", keep_alive=False)
         except asyncio.CancelledError:
             self._cut_short()
@@ -244,10 +248,10 @@ class _Stream:
             await self._writer.write(data, drain=False)
             await self._writer.drain()
 
-    async def _break_off(self, died: UpstreamDied) -> None:
+    async def _break_off(self, error: EdgeCacheError) -> None:
         """An error event, unless the upstream sent its own, and then no end: SDKs take a clean end for success."""
-        if not died.reported:
-            await self._write(self._frame(openai.error_event(died)))
+        if not (isinstance(error, UpstreamDied) and error.reported):
+            await self._write(self._frame(openai.error_event(error)))
         _abort(self._request, reset=not self._chunked)
 
     def _cut_short(self) -> None:

@@ -22,6 +22,7 @@ from edgecache.telemetry.metrics import Metrics
 if TYPE_CHECKING:  # for annotations only: neither listener needs the engines to start
     from edgecache.cache.semantic import SemanticTier
     from edgecache.embed.batcher import Batcher
+    from edgecache.functions.runtime import Runtime
     from edgecache.pipeline.explain import Explainer
     from edgecache.pipeline.feedback import Feedback
     from edgecache.pipeline.learner import Learner
@@ -145,6 +146,7 @@ class Services:
     inflight: Inflight = field(default_factory=Inflight)
     ids: RequestIds = field(default_factory=RequestIds)
     dates: Dates = field(default_factory=Dates)
+    runtime: Runtime | None = None
     repeats: Repeats = field(default_factory=Repeats)
 
 

@@ -9,6 +9,9 @@ from edgecache.cache.semantic import SemanticTier
 from edgecache.clock import Clock
 from edgecache.config import Cache, Config
 from edgecache.embed.batcher import Batcher
+from edgecache.functions.bindings import Bindings
+from edgecache.functions.phases import Rules
+from edgecache.functions.runner import Runner
 from edgecache.pipeline.agreement import Comparer
 from edgecache.pipeline.coalesce import Flights
 from edgecache.pipeline.decider import Decider
@@ -18,6 +21,9 @@ from edgecache.pipeline.feedback import Feedback
 from edgecache.pipeline.fetch import Fetcher
 from edgecache.pipeline.fill import Filler
 from edgecache.pipeline.guard import CacheSide
+from edgecache.pipeline.hits import Hits
+from edgecache.pipeline.hooks import Hooks
+from edgecache.pipeline.inference import LocalAnswers
 from edgecache.pipeline.learner import Learner
 from edgecache.pipeline.lookup import Lookup
 from edgecache.pipeline.plan import Planner
@@ -25,6 +31,7 @@ from edgecache.pipeline.replay import Replay
 from edgecache.pipeline.serve import Pipeline
 from edgecache.pipeline.shadow import Shadow
 from edgecache.pipeline.sightings import Sightings
+from edgecache.pipeline.visit import Parts
 from edgecache.router.dispatch import Dispatcher
 from edgecache.store.entries import EntryStore
 from edgecache.tasks import Tasks
@@ -43,6 +50,16 @@ class Engines:
     embedder: Batcher
     verifier: "Verifier | None"
     scorer: Scorer | None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionParts:
+    """What runs functions. `answers` is attached to the pipeline here; `rules` hold for requests that they make up."""
+
+    bindings: Bindings
+    runner: Runner
+    answers: LocalAnswers
+    rules: Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +86,7 @@ def assemble(
     clock: Clock,
     metrics: Metrics,
     rng: random.Random,
+    functions: FunctionParts | None = None,
 ) -> Assembly:
     """Build the parts; nothing runs yet. `settings` are those of the cache in force, `config` all others."""
     store, semantic, embedder = engines.store, engines.semantic, engines.embedder
@@ -82,20 +100,18 @@ def assemble(
     comparer = Comparer(embedder, dispatcher)
     shadow = Shadow(store, learner, comparer, fetcher, cache_side, tasks, metrics=metrics, rng=rng)
     sightings = Sightings(semantic, embedder, cache_side, tasks, metrics=metrics)
-    pipeline = Pipeline(
-        planner,
-        lookup,
-        fetcher,
-        Fallback(replay, clock=clock, metrics=metrics),
-        replay,
-        shadow,
-        sightings,
-        cache_side,
-        tasks,
-        settings=settings,
-        clock=clock,
-        metrics=metrics,
-    )
+    hits = Hits(lookup, replay, sightings, clock=clock)
+    fallback = Fallback(replay, clock=clock, metrics=metrics)
+    hooks = _hooks(functions, clock, settings)
+    pipeline = Pipeline(planner, lookup, hits, fetcher, fallback, shadow, hooks, cache_side, tasks, settings=settings)
+    if functions is not None:
+        functions.answers.attach(pipeline)
     feedback = Feedback(store, learner, sightings, clock=clock, metrics=metrics)
     explainer = Explainer(planner, lookup, learner, clock=clock)
     return Assembly(pipeline, lookup, learner, feedback, shadow, sightings, explainer)
+
+
+def _hooks(functions: FunctionParts | None, clock: Clock, settings: Cache) -> Hooks:
+    if functions is None:
+        return Hooks()
+    return Hooks(Parts(functions.bindings, functions.runner, functions.rules, clock, settings.max_stream_bytes))

@@ -13,6 +13,7 @@ from edgecache.clock import Clock
 from edgecache.config import Cache
 from edgecache.pipeline.fill import Ticket
 from edgecache.pipeline.replay import Replay
+from edgecache.pipeline.visit import NoVisit
 from edgecache.telemetry.metrics import Metrics
 from edgecache.types import CacheInfo, CacheStatus, Call, Entry, Reply
 
@@ -36,23 +37,28 @@ class Fallback:
         self._metrics = metrics
         self._refusals: OrderedDict[bytes, _Refusal] = OrderedDict()
 
-    def while_revalidating(self, ticket: Ticket, entry: Entry | None) -> Reply | None:
-        """The stale `entry`, if it may be served while a new answer is fetched."""
+    async def while_revalidating(self, ticket: Ticket, entry: Entry | None, functions: NoVisit) -> Reply | None:
+        """The stale `entry`, if it may be served while a new answer is fetched, and its `functions` let it."""
         grace = ticket.settings.stale_while_revalidate if ticket.decision.store else 0.0
-        return self._stale(ticket, entry, grace, "stale-while-revalidate")
+        return await self._stale(ticket, entry, grace, "stale-while-revalidate", functions)
 
-    def on_error(self, ticket: Ticket, entry: Entry | None) -> Reply | None:
-        """The stale `entry`, if it may be served because the upstream gave no answer."""
-        return self._stale(ticket, entry, ticket.settings.stale_if_error, "stale-if-error")
+    async def on_error(self, ticket: Ticket, entry: Entry | None, functions: NoVisit) -> Reply | None:
+        """The stale `entry`, if it may be served because the upstream gave no answer, and its `functions` let it."""
+        return await self._stale(ticket, entry, ticket.settings.stale_if_error, "stale-if-error", functions)
 
-    def _stale(self, ticket: Ticket, entry: Entry | None, grace: float, detail: str) -> Reply | None:
+    async def _stale(
+        self, ticket: Ticket, entry: Entry | None, grace: float, detail: str, functions: NoVisit
+    ) -> Reply | None:
         now = self._clock.now()
         if entry is None or grace <= 0:
             return None
         if not policy.stale_on_error(entry, ticket.call, ticket.key, now=now, grace=grace):
             return None
-        self._metrics.lookups.labels("stale", detail).inc()
-        return self._replay.reply(ticket.call, entry, CacheStatus.STALE, now=now, detail=detail)
+        stale = self._replay.reply(ticket.call, entry, CacheStatus.STALE, now=now, detail=detail)
+        reply = await functions.hit(ticket.call, stale, entry.body)
+        if reply is not None:
+            self._metrics.lookups.labels("stale", detail).inc()
+        return reply
 
     def refusal(self, ticket: Ticket) -> Reply | None:
         """What the upstream said to the same request a moment ago, if it refused it and nothing new is asked for."""

@@ -1,6 +1,6 @@
 """The answer of an upstream as a reply: streamed on as it comes, shared with identical requests, kept if complete."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 from edgecache.errors import EdgeCacheError, NotCached, UpstreamError
@@ -137,9 +137,9 @@ def _said(call: Call, info: CacheInfo) -> Iterator[None]:
         raise
 
 
-def _key(ticket: Ticket) -> tuple[bytes, int | None, int]:
+def _key(ticket: Ticket) -> Hashable:
     """Whose answer may be shared: not that of a request that was made before the last purge."""
-    return ticket.key.digest, ticket.key.max_tokens, ticket.purge
+    return ticket.key.digest, ticket.key.max_tokens, ticket.purge, ticket.variant
 
 
 def _shape(call: Call) -> tuple[bool, bool]:

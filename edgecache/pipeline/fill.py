@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 
 import msgspec
 import orjson
@@ -41,6 +41,7 @@ class Ticket:
     """What is known about an answer before it arrives.
 
     `token` orders the fill against purges (see `store.entries`); `purge` is the last purge before the request.
+    `variant` is what a function made of the request that goes upstream: only the same may share an answer in progress.
     """
 
     call: Call
@@ -51,6 +52,11 @@ class Ticket:
     purge: int = 0
     vector: Vector | None = None
     landed: Landed | None = None
+    variant: Hashable = None
+
+    def sent_as(self, call: Call) -> "Ticket":
+        """This ticket, with `call` going upstream in place of its own."""
+        return self if call is self.call else replace(self, call=call, variant=(call.upstream, call.raw))
 
 
 class Filler:

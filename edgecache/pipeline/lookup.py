@@ -18,7 +18,7 @@ from edgecache.pipeline.learner import Learner
 from edgecache.store.entries import EntryStore
 from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
-from edgecache.types import CacheKey, CacheStatus, Call, Entry
+from edgecache.types import CacheInfo, CacheKey, CacheStatus, Call, Entry
 
 _HOPELESS = 0.1
 """Similarity below the floor at which a candidate is not even compared with others."""
@@ -38,6 +38,10 @@ class Found(msgspec.Struct, frozen=True):
     would: bool = False
     ruling: Ruling | None = None
     neighbours: tuple[tuple[Entry, float], ...] = ()
+
+
+DECLINED = Found(reason="function")
+"""A function will not have what was found."""
 
 
 class Lookup:
@@ -76,6 +80,13 @@ class Lookup:
             return Found(reason="banned")
         return Found(entry, ok=fresh.ok, stale=fresh.stale, reason=fresh.reason)
 
+    def same(self, call: Call, key: CacheKey, decision: Decision, trace: Trace) -> Found:
+        """`exact`, as `decision` has it. Never raises: what fails is a miss."""
+        if decision.exact and not decision.refresh:
+            with trace.stage("exact"), self._cache_side.step("exact"):
+                return self.exact(call, key)
+        return Found(reason="refresh")
+
     def token(self) -> tuple[int, int]:
         """Orders a fill that begins now against purges (see `store.entries`), and the last purge there was."""
         return self._store.epoch(), self._store.last_purge
@@ -94,6 +105,21 @@ class Lookup:
                 budget.requested(self._learner.segment(key), None)
                 self._learner.answered(request_id, key, entry)
         return entry
+
+    def bypassed(self, decision: Decision) -> CacheInfo:
+        """What is told of a request that leaves the cache out; counts it."""
+        reason = decision.bypass or "error"
+        self._metrics.lookups.labels("bypass", reason).inc()
+        return CacheInfo(CacheStatus.BYPASS, fwd="bypass", detail=reason)
+
+    def missed(self, decision: Decision, exact: Found, near: Found) -> CacheInfo:
+        """What is told of a request that goes upstream, by what the two lookups found; counts it."""
+        reason = near.reason if exact.entry is None else exact.reason
+        self._metrics.lookups.labels("miss", reason).inc()
+        if decision.refresh:
+            return CacheInfo(CacheStatus.REFRESH, fwd="request")
+        fwd = "stale" if exact.entry is not None else "miss"
+        return CacheInfo(CacheStatus.MISS, fwd=fwd, detail=None if reason == "absent" else reason)
 
     async def embed(self, text: str) -> Vector:
         """The vector of `text`; raises EmbedError (late, too long, embedder gone)."""

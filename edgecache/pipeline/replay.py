@@ -1,9 +1,8 @@
 """A stored answer as a reply: JSON as it was stored, or the same answer as a stream."""
 
+from edgecache.pipeline.streams import EVENT_STREAM, in_form
 from edgecache.types import CacheInfo, CacheStatus, Call, Entry, Reply
-from edgecache.wire import answers
 
-EVENT_STREAM = "text/event-stream; charset=utf-8"
 _REMEMBERED = 1024
 _LARGEST = 16 * 1024
 """Bytes of the largest stream that is remembered: sixteen MiB in all."""
@@ -53,20 +52,14 @@ class Replay:
 
     def body(self, call: Call, entry: Entry) -> tuple[str, bytes]:
         """Content type and bytes of `entry` in the form that `call` asked for."""
-        if not call.stream:
-            return "application/json", entry.body
-        if not entry.id:  # not yet stored: nothing to remember it by
-            return EVENT_STREAM, _render(call, entry)
+        if not call.stream or not entry.id:  # not yet stored: nothing to remember it by
+            return in_form(call, entry.body)
         wanted = (entry.id, call.include_usage)
         stream = self._streams.get(wanted)
         if stream is None:
-            stream = _render(call, entry)
+            _, stream = in_form(call, entry.body)
             if len(stream) <= _LARGEST:
                 if len(self._streams) >= _REMEMBERED:
                     del self._streams[next(iter(self._streams))]
                 self._streams[wanted] = stream
         return EVENT_STREAM, stream
-
-
-def _render(call: Call, entry: Entry) -> bytes:
-    return answers.render_stream(call.endpoint, entry.body, include_usage=call.include_usage)

@@ -1,27 +1,29 @@
 """The way of one request: everything that happens to it, in order; each step is one call to one collaborator.
 
-Cache-side steps run under `CacheSide`: whatever fails there is a miss. Only the upstream can fail a request.
+Cache-side steps run under `CacheSide`: whatever fails there is a miss. Only the upstream can fail a request, and a
+function whose manifest says so.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from edgecache.cache.policy import Decision
-from edgecache.clock import Clock
 from edgecache.config import Cache, HitPolicy
-from edgecache.errors import UpstreamError
+from edgecache.errors import EdgeCacheError, UpstreamError
 from edgecache.pipeline.fallback import Fallback
 from edgecache.pipeline.fetch import Fetcher
 from edgecache.pipeline.fill import Ticket
 from edgecache.pipeline.guard import CacheSide
-from edgecache.pipeline.lookup import Found, Lookup
+from edgecache.pipeline.hits import Hits
+from edgecache.pipeline.hooks import Hooks
+from edgecache.pipeline.lookup import DECLINED, Lookup
 from edgecache.pipeline.plan import Plan, Planner
-from edgecache.pipeline.replay import Replay
 from edgecache.pipeline.shadow import Shadow
-from edgecache.pipeline.sightings import Sightings
+from edgecache.pipeline.visit import NoVisit, Settled
 from edgecache.tasks import Tasks
-from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
-from edgecache.types import CacheInfo, CacheKey, CacheStatus, Call, Entry, Reply
+from edgecache.types import CacheInfo, CacheStatus, Call, Entry, Reply
 
 _NO_PLAN = Plan(Decision(*(False,) * 4, "error", None, 0.0, 1.0, HitPolicy()), None)  # deciding failed: a bypass
 
@@ -33,70 +35,85 @@ class Pipeline:
         self,
         planner: Planner,
         lookup: Lookup,
+        hits: Hits,
         fetcher: Fetcher,
         fallback: Fallback,
-        replay: Replay,
         shadow: Shadow,
-        sightings: Sightings,
+        hooks: Hooks,
         cache_side: CacheSide,
         tasks: Tasks,
         *,
         settings: Cache,
-        clock: Clock,
-        metrics: Metrics,
     ) -> None:
         """`settings` may be replaced while running."""
         self.settings = settings
         self._planner = planner
         self._lookup = lookup
+        self._hits = hits
         self._fetcher = fetcher
         self._fallback = fallback
-        self._replay = replay
         self._shadow = shadow
-        self._sightings = sightings
+        self._hooks = hooks
         self._cache_side = cache_side
         self._tasks = tasks
-        self._clock = clock
-        self._metrics = metrics
 
     async def serve(self, call: Call, trace: Trace) -> Reply:
         """The reply to `call`. Raises UpstreamError when no upstream answers, NotCached for `only-if-cached`."""
+        functions = self._hooks.visit(call, trace)
+        try:
+            return functions.signed(await self._serve(await functions.request(call), functions, trace))
+        except Settled as settled:
+            return functions.signed(settled.reply)
+
+    async def _serve(self, call: Call, functions: NoVisit, trace: Trace) -> Reply:
         settings = self.settings
-        plan = self._plan(call, settings, trace)
+        plan = await functions.key(call, self._plan(call, settings, trace))
         decision, key = plan.decision, plan.key
         if key is None:
-            return await self._bypass(call, decision, trace)
+            return await self._bypass(call, decision, functions, trace)
 
-        exact = self._exact(call, key, decision, trace)
+        exact = self._lookup.same(call, key, decision, trace)
         if exact.ok:
-            return self._hit(call, key, exact, CacheStatus.HIT)
+            if (hit := await self._hits.reply(call, key, exact, CacheStatus.HIT, settings, functions)) is not None:
+                return hit
+            exact = DECLINED
 
         ticket = Ticket(call, key, decision, settings, *self._lookup.token())
         if (refused := self._fallback.refusal(ticket)) is not None:
             return refused
-        if (stale := self._fallback.while_revalidating(ticket, exact.entry)) is not None:
-            self._tasks.spawn(self._fetcher.renew(ticket), name="renew")
+        if (stale := await self._fallback.while_revalidating(ticket, exact.entry, functions)) is not None:
+            self._tasks.spawn(self._renew(ticket, functions), name="renew")
             return stale
 
-        near, vector = await self._lookup.near(call, key, decision, settings, trace)
+        near, vector = DECLINED, None
+        if exact is not DECLINED:
+            near, vector = await self._lookup.near(call, key, decision, settings, trace)
         if near.ok:
-            self._shadow.sample(ticket, near)
-            return self._hit(call, key, near, CacheStatus.SEMANTIC_HIT)
+            if (
+                hit := await self._hits.reply(call, key, near, CacheStatus.SEMANTIC_HIT, settings, functions)
+            ) is not None:
+                if not functions.rewrites():
+                    self._shadow.sample(ticket, near)
+                return hit
+            near = DECLINED
 
-        info = self._miss(decision, exact, near)
+        info = self._lookup.missed(decision, exact, near)
         ticket = replace(ticket, vector=vector, landed=self._shadow.watch(ticket, near))
-        return await self._fetch(ticket, info, exact.entry, trace)
+        return await self._fetch(ticket, info, exact.entry, functions, trace)
 
-    def hit(self, call: Call, trace: Trace, request_id: str) -> Reply | None:
+    def hit(self, call: Call, trace: Trace, request_id: str, headers: Mapping[str, str]) -> Reply | None:
         """The reply to an exact hit, found without waiting for anything; None = it takes `serve`.
 
-        `call` may be an earlier one of the same bytes; `request_id` is that of the request at hand.
+        `call` may be an earlier one of the same bytes; `request_id` and `headers` are those of the request at hand.
         """
+        functions = self._hooks.quick(call, trace, request_id, headers)
+        if functions is None:
+            return None
         plan = self._plan(call, self.settings, trace)
         if plan.key is None:
             return None
-        exact = self._exact(call, plan.key, plan.decision, trace)
-        return self._hit(call, plan.key, exact, CacheStatus.HIT, request_id) if exact.ok else None
+        exact = self._lookup.same(call, plan.key, plan.decision, trace)
+        return self._hits.reply_now(call, plan.key, exact, self.settings, functions, request_id)
 
     def _plan(self, call: Call, settings: Cache, trace: Trace) -> Plan:
         with trace.stage("key"):
@@ -104,44 +121,28 @@ class Pipeline:
                 return self._planner.plan(call, settings)
             return _NO_PLAN
 
-    async def _bypass(self, call: Call, decision: Decision, trace: Trace) -> Reply:
-        reason = decision.bypass or "error"
-        self._metrics.lookups.labels("bypass", reason).inc()
-        info = CacheInfo(CacheStatus.BYPASS, fwd="bypass", detail=reason)
-        return await self._fetcher.bypass(call, info, trace)
+    async def _bypass(self, call: Call, decision: Decision, functions: NoVisit, trace: Trace) -> Reply:
+        info = self._lookup.bypassed(decision)
+        reply = await self._fetcher.bypass(await functions.miss(call), info, trace)
+        return await functions.response(call, reply)
 
-    def _exact(self, call: Call, key: CacheKey, decision: Decision, trace: Trace) -> Found:
-        if decision.exact and not decision.refresh:
-            with trace.stage("exact"), self._cache_side.step("exact"):
-                return self._lookup.exact(call, key)
-        return Found(reason="refresh")
+    async def _renew(self, ticket: Ticket, functions: NoVisit) -> None:
+        """A new answer that nobody waits for; none where a function answers or fails the request itself."""
+        with suppress(Settled, EdgeCacheError):
+            await self._fetcher.renew(ticket.sent_as(await functions.miss(ticket.call)))
 
-    def _hit(self, call: Call, key: CacheKey, found: Found, status: CacheStatus, request_id: str = "") -> Reply:
-        entry = self._lookup.used(request_id or call.request_id, key, found, status)
-        if entry.held:
-            self._sightings.seen(call, entry, self.settings)
-        detail = "semantic" if status is CacheStatus.SEMANTIC_HIT else None
-        status = CacheStatus.STALE if found.stale else status
-        score = found.ruling.score if found.ruling is not None else None
-        return self._replay.reply(
-            call, entry, status, now=self._clock.now(), similarity=found.similarity, score=score, detail=detail
-        )
-
-    def _miss(self, decision: Decision, exact: Found, near: Found) -> CacheInfo:
-        reason = near.reason if exact.entry is None else exact.reason
-        self._metrics.lookups.labels("miss", reason).inc()
-        if decision.refresh:
-            return CacheInfo(CacheStatus.REFRESH, fwd="request")
-        fwd = "stale" if exact.entry is not None else "miss"
-        return CacheInfo(CacheStatus.MISS, fwd=fwd, detail=None if reason == "absent" else reason)
-
-    async def _fetch(self, ticket: Ticket, info: CacheInfo, entry: Entry | None, trace: Trace) -> Reply:
+    async def _fetch(
+        self, ticket: Ticket, info: CacheInfo, entry: Entry | None, functions: NoVisit, trace: Trace
+    ) -> Reply:
         """From upstream; where that fails, the expired `entry` is better than nothing."""
+        sent = ticket.sent_as(await functions.miss(ticket.call))
         try:
-            reply = await self._fetcher.miss(ticket, info, trace)
+            reply = await self._fetcher.miss(sent, info, trace)
         except UpstreamError:
-            if (stale := self._fallback.on_error(ticket, entry)) is not None:
+            if (stale := await self._fallback.on_error(ticket, entry, functions)) is not None:
                 return stale
             raise
-        self._fallback.note(ticket.call, reply, ticket.settings)
-        return (self._fallback.on_error(ticket, entry) or reply) if reply.status >= 500 else reply
+        self._fallback.note(sent.call, reply, ticket.settings)
+        if reply.status >= 500:
+            return await self._fallback.on_error(ticket, entry, functions) or reply
+        return await functions.response(ticket.call, reply)

@@ -15,12 +15,12 @@ class Dispatcher:
         self.pool = pool
 
     async def dispatch(self, call: Call) -> UpstreamAnswer:
-        """The answer to `call`, its head received.
+        """The answer to `call`, its head received; of the upstream that it names, if that one serves the model.
 
         Where no connection could be made, or a kept one turned out dead, the request goes once more: to another
         upstream that serves the model, else to the same. Raises `ModelNotFound` or an `UpstreamError`.
         """
-        first = await self.pool.pick(call.model)
+        first = await self.pool.pick(call.model, prefer=call.upstream)
         try:
             return await first.open(call)
         except UpstreamUnreachable:

@@ -44,8 +44,10 @@ class Pool:
         self._turns.clear()
         return retired
 
-    async def pick(self, model: str, exclude: Collection[str] = ()) -> UpstreamClient:
+    async def pick(self, model: str, exclude: Collection[str] = (), prefer: str = "") -> UpstreamClient:
         """The upstream whose turn it is among those that serve `model`, without those named in `exclude`.
+
+        The one named `prefer` always has its turn, if it is among them.
 
         A list is asked for only when no list at hand has the model; an upstream that cannot say what it serves is
         tried anyway. Raises `ModelNotFound`, naming the models there are, or `NoUpstream`.
@@ -62,7 +64,7 @@ class Pool:
         usable = [client for client in serving if client.name not in exclude]
         if not usable:
             raise NoUpstream(f"no other upstream serves {model!r}")
-        return self._next(usable)
+        return next((client for client in usable if client.name == prefer), None) or self._next(usable)
 
     async def models(self) -> list[tuple[str, str]]:
         """`(id, owned_by)` of every model served, each once, in configured order of the upstreams.

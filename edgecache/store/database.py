@@ -46,7 +46,7 @@ class Database:
         self.budget = max(settings.max_bytes // PAGE, 64) * PAGE
         # Deletes and purges copy pages too: this much of the budget is theirs, so that a full store can be emptied.
         self.put_limit = self.budget - min(max(self.budget // 32, 64 * PAGE), self.budget // 4) // PAGE * PAGE
-        self._owner: int | None = _own(path)
+        self._owner: int | None = own(path)
         try:
             self._open(path, settings)
         except (lmdb.Error, OSError) as error:
@@ -70,7 +70,7 @@ class Database:
             metasync=True,
             readahead=False,
         )
-        _check_length(self.env, path)
+        check_length(self.env, path)
         self.env.reader_check()
         self.meta, self.entries, self.vectors, self.digests, self.purges = (
             self.env.open_db(name) for name in (b"meta", b"entries", b"vectors", b"digests", b"purges")
@@ -125,7 +125,7 @@ class Database:
             self._abandon()
 
 
-def _own(path: Path) -> int:
+def own(path: Path) -> int:
     """Take the folder for this process: a second writer would hand out the same ids again."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _own(path: Path) -> int:
     return handle
 
 
-def _check_length(env: Any, path: Path) -> None:
+def check_length(env: Any, path: Path) -> None:
     """Refuse a file that was cut off: touching a missing page through the map would kill the process.
 
     A sound file may lack pages at its end that were allocated and freed in one transaction, hence the full check.

@@ -4,9 +4,9 @@ from types import TracebackType
 
 from edgecache.clock import Clock
 
-STAGES = ("parse", "key", "exact", "embed", "ann", "verify", "score", "upstream")
+STAGES = ("parse", "key", "exact", "embed", "ann", "verify", "score", "wasm", "upstream")
 """The stage names in use; the label values of `edgecache_stage_duration_seconds`. `score`,
-waiting for the pair verifier, is a part of `verify`."""
+waiting for the pair verifier, is a part of `verify`; `wasm` is time that functions took."""
 
 
 class Trace:

@@ -14,7 +14,7 @@ from edgecache.wire.jsontext import JsonError, decode, deeper_than
 from edgecache.wire.openai import is_error
 from edgecache.wire.outcome import Finished, Unfinished, Usage
 
-__all__ = ["Finished", "Unfinished", "from_events", "from_json", "render_stream", "text"]
+__all__ = ["Finished", "Unfinished", "assembled", "from_events", "from_json", "render_stream", "text"]
 
 _MAX_DEPTH = 128
 """Nesting up to which an answer can surely be decoded again, from whatever depth of the stack."""
@@ -50,10 +50,15 @@ def from_events(endpoint: Endpoint, events: Sequence[bytes]) -> Finished | Unfin
     The chunks are assembled to the object that the request would have got without `stream`. Takes some microseconds an
     event.
     """
+    body = assembled(endpoint, events)
+    return body if isinstance(body, Unfinished) else from_json(endpoint, body)
+
+
+def assembled(endpoint: Endpoint, events: Sequence[bytes]) -> bytes | Unfinished:
+    """The object that the request would have got without `stream`, not yet judged."""
     if endpoint is Endpoint.EMBEDDINGS:
         return Unfinished("malformed")  # there are no streams of them
-    body = responses.completed(events) if endpoint is Endpoint.RESPONSES else choices.assembled(endpoint, events)
-    return body if isinstance(body, Unfinished) else from_json(endpoint, body)
+    return responses.completed(events) if endpoint is Endpoint.RESPONSES else choices.assembled(endpoint, events)
 
 
 def render_stream(endpoint: Endpoint, body: bytes, *, include_usage: bool) -> bytes:

@@ -475,3 +475,24 @@ def test_one_text_in_one_scope_means_one_context(one: list[str], other: list[str
 def test_any_body_has_a_contextual_key(endpoint: Endpoint, body: dict[str, Any]) -> None:
     asked = call(body, endpoint)
     key.build(asked, embedder="e", end_user=False, question=key.question(asked), contextual=True)
+
+
+words = st.lists(
+    st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=3
+)
+
+
+@given(one=words, other=words)
+def test_a_divided_key_meets_only_those_divided_by_the_same_words(one: list[str], other: list[str]) -> None:
+    plain = of(BODY)
+    divided = key.divided(plain, one)
+    assert divided.scope != plain.scope
+    assert divided.digest != plain.digest
+    assert (divided.tenant, divided.model, divided.text) == (plain.tenant, plain.model, plain.text)
+    assert same(divided, key.divided(plain, other)) is (one == other)
+    assert not same(divided, key.divided(of({**BODY, "messages": [ASKED]}), one))
+
+
+def test_a_key_can_be_divided_by_what_is_no_text() -> None:
+    plain = of(BODY)
+    assert not same(key.divided(plain, ["\udcff"]), key.divided(plain, ["\udcfe"]))

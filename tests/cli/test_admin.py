@@ -1,3 +1,5 @@
+import email
+import email.policy
 import json
 import threading
 from collections.abc import Iterator
@@ -30,8 +32,20 @@ class Echo(BaseHTTPRequestHandler):
             raw = self.rfile.read(int(self.headers["content-length"]))
         self.respond(raw)
 
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def do_DELETE(self) -> None:
+        self.respond(b"")
+
     def respond(self, raw: bytes) -> None:
-        told = {"path": self.path, "body": raw.decode(), "authorization": self.headers.get("authorization")}
+        told = {
+            "method": self.command,
+            "path": self.path,
+            "body": raw.decode(),
+            "authorization": self.headers.get("authorization"),
+            "type": self.headers.get("content-type"),
+        }
         status, body = 200, json.dumps(told).encode()
         if self.path == "/refuse":
             status, body = 401, b'{"status": 401, "detail": "Incorrect admin token."}'
@@ -39,6 +53,8 @@ class Echo(BaseHTTPRequestHandler):
             status, body = 500, b"<html>"
         if self.path == "/text":
             body = b"<html>"
+        if self.path == "/events":
+            body = b': hello\n\ndata: {"a": 1}\n\nid: 2\ndata: {"a":\ndata: 2}\n\ndata: {"a": 3}'
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -60,7 +76,7 @@ def place() -> Iterator[Address]:
 
 def test_requests_carry_the_token_and_answers_are_decoded(place: Address) -> None:
     told = Admin(place, "hush").get("/a", {"x": "1 2"})
-    assert told == {"path": "/a?x=1+2", "body": "", "authorization": "Bearer hush"}
+    assert (told["path"], told["body"], told["authorization"]) == ("/a?x=1+2", "", "Bearer hush")
     assert Admin(place, None).get("/a")["authorization"] is None
 
 
@@ -70,6 +86,31 @@ def test_bodies_go_as_json_or_as_they_are(place: Address) -> None:
     assert admin.post("/a", b" {}")["body"] == " {}"
     with admin.open("POST", "/a", iter([b"one", b"two"])) as answer:
         assert json.load(answer)["body"] == "onetwo"
+
+
+def test_things_are_put_deleted_and_read_as_they_are(place: Address) -> None:
+    admin = Admin(place, None)
+    put = admin.put("/a", {"b": 1})
+    assert (put["method"], put["body"], put["type"]) == ("PUT", '{"b": 1}', "application/json")
+    put = admin.put("/a", b"raw")
+    assert (put["body"], put["type"]) == ("raw", "application/octet-stream")
+    assert admin.delete("/a")["method"] == "DELETE"
+    assert admin.read("/text") == b"<html>"
+
+
+def test_an_upload_is_a_form_that_others_can_read(place: Address) -> None:
+    told = Admin(place, None).upload("/a", {"manifest": b"{}", "artefact": b"--x\r\n\0asm"})
+    raw = f"content-type: {told['type']}\r\n\r\n{told['body']}".encode()
+    form = email.message_from_bytes(raw, policy=email.policy.HTTP)
+    parts = {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+        for part in form.iter_parts()
+    }
+    assert parts == {"manifest": b"{}", "artefact": b"--x\r\n\0asm"}
+
+
+def test_events_come_as_they_are_sent_and_a_torn_one_is_left_out(place: Address) -> None:
+    assert list(Admin(place, None).events("/events")) == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize(

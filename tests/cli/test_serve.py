@@ -31,6 +31,7 @@ def summary(*upstreams: Upstream, core_url: str | None = None, cache: str = "") 
         upstreams=upstreams,
         core_url=core_url,
         hits="budget 0.5 % wrong per request",
+        functions="2 deployed",
         cache=cache,
     )
 

@@ -26,3 +26,4 @@ def test_the_environment_of_the_process_is_read() -> None:
     environment = {**os.environ, "EDGECACHE__SERVER__POP": "fra1"}  # noqa: TID251 - of the child
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "fra1\n"
+    assert settings.environment()["PATH"]

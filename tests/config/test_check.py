@@ -8,6 +8,8 @@ from edgecache.config import Config, check
 ONE = {"name": "a", "url": "http://a"}
 TENANT = {"id": "t", "keys": ["k"]}
 KEYS = {"mode": "keys"}
+DEVELOPER = {"tenant": "t", "tokens": ["d"]}
+NOBODY = {"tenant": "t", "tokens": [""]}
 WIDE = {"tenant": "t", "budget": 0.1}
 SIMILAR = {"policy": "similarity", "similarity": 0.5}
 
@@ -24,6 +26,14 @@ def found(raw: dict[str, Any]) -> list[tuple[str, str]]:
         ({"admin": {"listen": "0.0.0.0:8081"}}, "admin.listen", "admin.token"),
         ({"server": {"listen": "0.0.0.0:8080"}}, "server.listen", "without keys"),
         ({"server": {"listen": "127.0.0.1:8081"}}, "admin.listen", "same"),
+        ({"admin": {"developer": [DEVELOPER]}}, "admin.developer", "without admin.token"),
+        ({"admin": {"token": "d", "developer": [DEVELOPER]}}, "admin.developer", "share a token"),
+        ({"admin": {"token": "t", "developer": [DEVELOPER, DEVELOPER]}}, "admin.developer", "share a token"),
+        ({"admin": {"token": "t", "developer": [NOBODY]}}, "admin.developer[0].tokens", "a token is empty"),
+        ({"functions": {"private": ["10.0.0.1/8"]}}, "functions.private", "host bits"),
+        ({"functions": {"trusted": ["AAAA"]}}, "functions.trusted", "32 bytes"),
+        ({"functions": {"trusted": ["not base64"]}}, "functions.trusted", "32 bytes"),
+        ({"functions": {"signatures": "required"}}, "functions.trusted", "is empty"),
         ({"auth": {"mode": "keys"}}, "auth.mode", "without any"),
         ({"auth": {"tenant": [TENANT, {"id": "t"}]}}, "auth.tenant", "two tenants are named 't'"),
         ({"auth": {"tenant": [TENANT, {"id": "u", "keys": ["k"]}]}}, "auth.tenant", "share a key"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -41,9 +41,11 @@ class Script:
         self.stored: Reply | None = None
         self.hits = 0
         self.hit_id = ""
+        self.hit_headers: Mapping[str, str] = {}
 
-    def hit(self, call: Call, trace: Trace, request_id: str) -> Reply | None:
+    def hit(self, call: Call, trace: Trace, request_id: str, headers: Mapping[str, str]) -> Reply | None:
         trace.add("exact", 0.00001)
+        self.hit_headers = headers
         if self.stored is not None:
             self.calls.append(call)
             self.hits += 1

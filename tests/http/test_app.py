@@ -1,10 +1,11 @@
 import asyncio
 import itertools
+import re
 
 import pytest
 from aiohttp import web
 
-from edgecache.config import Admin, Auth, AuthTenant, Config, Server
+from edgecache.config import Admin, AdminDeveloper, Auth, AuthTenant, Config, Server
 from edgecache.http import app
 from edgecache.http.auth import Access
 from edgecache.http.middleware import Route
@@ -12,11 +13,19 @@ from edgecache.http.services import SERVICES
 from tests.http.conftest import CHAT, Raw, Site, miss, request, services, stream
 
 KEYS = Auth(mode="keys", tenant=(AuthTenant(id="acme", keys=("sk-acme",)),))
-CREDENTIALS = ("X: y", "Authorization: Bearer wrong", "Authorization: Bearer sk-acme", "Authorization: Bearer admin")
+CREDENTIALS = (
+    "X: y",
+    "Authorization: Bearer wrong",
+    "Authorization: Bearer sk-acme",
+    "Authorization: Bearer admin",
+    "Authorization: Bearer dev",
+)
+ADMINS = Admin(token="admin", developer=(AdminDeveloper(tenant="acme", tokens=("dev",)),))
 OPENED_BY = {
     Access.OPEN: set(CREDENTIALS),
     Access.TENANT: {"Authorization: Bearer sk-acme"},
     Access.OPERATOR: {"Authorization: Bearer admin"},
+    Access.DEVELOPER: {"Authorization: Bearer admin", "Authorization: Bearer dev"},
 }
 
 
@@ -25,7 +34,7 @@ def routes(made: web.Application) -> list[tuple[str, str, Route]]:
     found = []
     for route in made.router.routes():
         assert route in made[app.POLICIES], f"{route} has no policy"
-        path = route.resource.canonical.replace("{id}", "x")
+        path = re.sub(r"\{\w+\}", "x", route.resource.canonical)
         found.append((route.method, path, made[app.POLICIES][route]))
     return found
 
@@ -45,14 +54,15 @@ MATRIX = [
 async def test_every_route_opens_to_the_credentials_of_its_policy_only(
     listener: str, method: str, path: str, route: Route, credential: str
 ) -> None:
-    """Engines are missing here, so a caller who gets in meets a 4xx of the handler or a 5xx, never a 401."""
-    made = services(Config(auth=KEYS, admin=Admin(token="admin")))
+    """Engines are missing here, so a caller who gets in meets a 4xx of the handler or a 5xx, never a 401 or 403."""
+    made = services(Config(auth=KEYS, admin=ADMINS))
     site = app.public_listener(made) if listener == "public" else app.admin_listener(made)
     host, port = await site.start("127.0.0.1", 0)
     raw = Raw(*await asyncio.open_connection(host, port))
     await raw.send(request(method, path, b"" if method in {"GET", "HEAD"} else b"{}", credential))
     head = await raw.reader.readuntil(b"\r\n\r\n")
-    assert (b" 401 " in head.split(b"\r\n")[0]) == (credential not in OPENED_BY[route.access])
+    refused = head.split(b" ", 2)[1] in {b"401", b"403"}
+    assert refused == (credential not in OPENED_BY[route.access])
     raw.writer.close()
     await raw.writer.wait_closed()
     await site.stop()

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.config import Auth, AuthTenant
+from edgecache.config import Admin, AdminDeveloper, Auth, AuthTenant
 from edgecache.config.secret import HASHED, hashed
 from edgecache.errors import Forbidden, Unauthorized
-from edgecache.http.auth import Authenticator, operator
+from edgecache.http.auth import OPERATOR, Authenticator, actor
 
 
 def keys(*given: str, models: tuple[str, ...] = ()) -> Authenticator:
@@ -62,11 +62,28 @@ def test_the_repr_of_a_forwarding_tenant_does_not_show_the_credential() -> None:
 
 
 def test_an_operator_needs_the_token_where_there_is_one() -> None:
-    operator(None, None)
-    operator("Bearer t", "t")
+    assert actor(None, Admin()) is OPERATOR
+    assert actor("Bearer t", Admin(token="t")) is OPERATOR
     for wrong in (None, "", "Bearer", "Bearer x", "t"):
         with pytest.raises(Unauthorized):
-            operator(wrong, "t")
+            actor(wrong, Admin(token="t"))
+
+
+def test_a_developer_is_known_by_the_token_in_either_form_and_reaches_one_tenant() -> None:
+    developers = (
+        AdminDeveloper(tenant="acme", tokens=("d-1", hashed("d-2"))),
+        AdminDeveloper(tenant="b", tokens=("d-3",)),
+    )
+    settings = Admin(token="t", developer=developers)
+    assert [actor(f"Bearer {token}", settings).tenant for token in ("t", "d-1", "d-2", "d-3")] == [
+        None,
+        "acme",
+        "acme",
+        "b",
+    ]
+    assert "d-1" not in actor("Bearer d-1", settings).name
+    with pytest.raises(Unauthorized):
+        actor("Bearer " + hashed("d-2"), settings)
 
 
 def test_each_key_of_a_tenant_is_a_writer_by_the_name_that_keys_list_prints() -> None:

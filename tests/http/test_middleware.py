@@ -237,3 +237,15 @@ async def test_a_request_that_is_not_http_is_logged_too(site) -> None:
     assert (await raw.response()).status == 400
     (line,) = await made.log()
     assert (line["endpoint"], line["status"]) == ("none", 400)
+
+
+async def test_functions_get_the_headers_of_the_request_at_hand(site) -> None:
+    made: Site = await site()
+    raw = await made.connect()
+    await raw.post(CHAT, "/v1/chat/completions", "X-User: Ada")
+    assert made.script.calls[-1].client["x-user"] == "Ada"
+    made.remember(miss(b"{}"))
+    await raw.post(CHAT, "/v1/chat/completions", "X-User: Bob")
+    assert made.script.hits == 1
+    assert made.script.calls[-1].client == {}
+    assert made.script.hit_headers["x-user"] == "Bob"

@@ -1,5 +1,6 @@
 import json
 
+import msgspec
 import pytest
 
 from edgecache.config import Auth
@@ -22,7 +23,15 @@ def call(raw: bytes = b"{}", **controls: object) -> Call:
 def test_the_same_bytes_with_the_same_credential_are_known_again(auth: Authenticator) -> None:
     repeats, made = Repeats(), call()
     repeats.learn(PATH, "Bearer k", made, auth)
-    assert repeats.find(PATH, "Bearer k", b"{}", auth) is made
+    assert repeats.find(PATH, "Bearer k", b"{}", auth) == made
+
+
+def test_what_the_headers_of_the_earlier_request_said_is_forgotten(auth: Authenticator) -> None:
+    repeats, made = Repeats(), msgspec.structs.replace(call(), client={"authorization": "Bearer k"})
+    repeats.learn(PATH, "Bearer k", made, auth)
+    found = repeats.find(PATH, "Bearer k", b"{}", auth)
+    assert found is not None
+    assert found.client == {}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from openai import APIError, AsyncOpenAI
 
 from edgecache.config import Server
-from edgecache.errors import NotCached, Overloaded, UpstreamDied, UpstreamTimeout
+from edgecache.errors import Fault, Forbidden, FunctionFault, NotCached, Overloaded, UpstreamDied, UpstreamTimeout
 from edgecache.http.respond import cache_status, quoted
 from edgecache.types import CacheInfo, CacheStatus, Reply
 from tests.http.conftest import CHAT, Site, miss, request, small_window, stream
@@ -259,6 +259,33 @@ async def test_a_stream_that_dies_ends_with_one_error_event_and_no_clean_end(sit
     assert not received.endswith(b"0\r\n\r\n")
     assert reset or version == "1.1"
     assert b"[DONE]" not in received
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FunctionFault(Fault.TRAP, "it trapped"), Forbidden("not the rest", code="refused_by_function")],
+    ids=["failed", "refused"],
+)
+async def test_a_stream_that_a_function_ends_has_one_error_event_and_no_clean_end(site, error) -> None:
+    made: Site = await site()
+    made.script.answer = stream(dying(error, EVENTS[0]))
+    raw = await made.connect()
+    await raw.send(request("POST", "/v1/chat/completions", CHAT))
+    received = await raw.rest()
+    assert received.count(b'"error"') == 1
+    assert error.code.encode() in received
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_status_without_a_body_has_no_length(site, status: int) -> None:
+    made: Site = await site()
+    made.script.answer = Reply(status, CacheInfo(CacheStatus.BYPASS, fwd="bypass"))
+    raw = await made.connect()
+    for _ in range(2):
+        found = await raw.post()
+        assert found.status == status
+        assert "content-length" not in found.headers
 
 
 async def test_a_large_backlog_and_the_error_event_behind_it_reach_a_slow_client_before_the_cut(site) -> None:

@@ -7,8 +7,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "edgecache"
 TESTS = ROOT / "tests"
-NOT_MIRRORED = {"repo", "e2e", "models"}
-"""Folders of tests that are about the whole (its rules, the daemon as a process) or about what trains the models."""
+NOT_MIRRORED = {"repo", "e2e", "models", "adapter", "spin", "wasm_functions"}
+"""Folders of tests that are about the whole (its rules, the daemon as a process), about what trains the models, or
+about what is not Python: the adapter component, and apps of Spin."""
 
 
 def modules() -> list[Path]:

@@ -8,7 +8,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "edgecache"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-BROAD_EXCEPTS_IN = {"edgecache/pipeline/guard.py", "edgecache/http/errors.py", "edgecache/tasks.py"}
+BROAD_EXCEPTS_IN = {
+    "edgecache/pipeline/guard.py",
+    "edgecache/http/errors.py",
+    "edgecache/tasks.py",
+    "edgecache/wasm/border.py",  # compiled code lets no exception through: each is kept, and raised on the other side
+}
 
 
 def name(path: Path) -> str:
@@ -47,7 +52,7 @@ def test_nothing_is_global(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
-def test_broad_excepts_stand_in_three_known_places(path: Path) -> None:
+def test_broad_excepts_stand_in_four_known_places(path: Path) -> None:
     if name(path) in BROAD_EXCEPTS_IN:
         return
     for node in ast.walk(tree(path)):

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 
+import msgspec
 import orjson
 import pytest
 
@@ -45,6 +46,16 @@ async def test_a_dead_upstream_costs_one_try_and_no_request(start_core, make_poo
     pool = make_pool((dead_url, models), ((await start_core()).url, models))
     dispatcher = Dispatcher(pool)
     assert {await served_by(dispatcher, make_call()) for _ in range(4)} == {"b"}
+
+
+async def test_a_request_goes_to_the_upstream_that_it_names_unless_that_is_dead(
+    start_core, make_pool, make_call, dead_url
+) -> None:
+    models, url = ("edge-test",), (await start_core()).url
+    dispatcher = Dispatcher(make_pool((url, models), (url, models), (dead_url, models)))
+    named = {name: msgspec.structs.replace(make_call(), upstream=name) for name in "abc"}
+    assert [await served_by(dispatcher, named["b"]) for _ in range(3)] == ["b"] * 3
+    assert await served_by(dispatcher, named["c"]) in {"a", "b"}
 
 
 async def test_with_everybody_dead_the_second_failure_is_told(make_pool, make_call, dead_url) -> None:

@@ -111,3 +111,11 @@ async def test_replacing_hands_back_who_is_no_longer_used(start_core, make_pool)
     with pytest.raises(ModelNotFound):
         await pool.pick("m1")
     assert pool.replace(new) == []
+
+
+async def test_a_preferred_upstream_has_every_turn_if_it_serves_the_model(start_core, make_pool) -> None:
+    url = (await start_core()).url
+    pool = make_pool((url, ("m",)), (url, ("m",)), (url, ("other",)))
+    assert [(await pool.pick("m", prefer="b")).name for _ in range(3)] == ["b"] * 3
+    assert {(await pool.pick("m", prefer="c")).name for _ in range(2)} == {"a", "b"}
+    assert (await pool.pick("m", prefer="b", exclude={"b"})).name == "a"

@@ -570,3 +570,12 @@ def test_the_words_of_an_answer_are_those_of_its_only_choice(
 
 def test_bytes_that_are_no_answer_have_no_words() -> None:
     assert answers.text(Endpoint.CHAT, b"{") is None
+
+
+def test_a_stream_is_assembled_before_it_is_judged() -> None:
+    events = [b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"content_filter"}]}\n\n', sse.DONE]
+    whole = answers.assembled(Endpoint.CHAT, events)
+    assert isinstance(whole, bytes)
+    assert b"content_filter" in whole
+    assert answers.from_events(Endpoint.CHAT, events) == Unfinished("content_filter")
+    assert answers.assembled(Endpoint.EMBEDDINGS, events) == Unfinished("malformed")

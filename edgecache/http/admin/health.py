@@ -12,6 +12,7 @@ from edgecache.http.services import SERVICES, Check
 if TYPE_CHECKING:
     from edgecache.embed.batcher import Batcher
     from edgecache.embed.verifier import Verifier
+    from edgecache.functions.runtime import Runtime
 
 
 async def livez(_request: web.Request) -> web.Response:
@@ -59,6 +60,21 @@ def verifier(running: "Verifier | None", missing: str) -> Check:
     if running is None:
         return Check("verifier", not missing, missing or "none: only equal wording hits", required=False)
     return Check("verifier", running.ready, "pairs of questions are scored", required=False)
+
+
+def functions(runtime: "Runtime | None", missing: str) -> Check:
+    """Whether functions run; one that cannot be loaded fails its own calls and is named here."""
+    if runtime is None:
+        return Check("functions", not missing, missing or "off", required=False)
+    running = runtime.registry.active()
+    troubled = [f"{each.deployment.tenant}/{each.deployment.name}" for each in running if each.trouble]
+    detail = f"{len(runtime.registry.deployments())} deployed"
+    return Check(
+        "functions",
+        not troubled,
+        f"{detail}; in trouble: {', '.join(troubled)}" if troubled else detail,
+        required=False,
+    )
 
 
 def store(folder: str, missing: str) -> Check:

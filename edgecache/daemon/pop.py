@@ -1,7 +1,8 @@
-"""The composition root: builds every part of a POP, starts them in order, stops them in reverse.
+"""One POP: its parts, the order in which they are built, started and stopped, and what a reload changes.
 
 A POP that cannot open its store or load its pair verifier still serves: without a cache, or equal wording only.
-`/readyz?verbose` names what is missing.
+`/readyz?verbose` names what is missing. It does not start without functions that it has: they may be what keeps answers
+from those whom they do not concern.
 """
 
 import asyncio
@@ -12,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +23,24 @@ from edgecache.cache.evict import Sweeper
 from edgecache.cache.scorer import Scorer
 from edgecache.cache.semantic import SemanticTier
 from edgecache.clock import Clock, SystemClock
-from edgecache.config import Cache, Config, Upstream, address, check
+from edgecache.config import Cache, Config, address, check
 from edgecache.config import reload as restart
 from edgecache.config.load import Loaded
+from edgecache.daemon import functions, watch
+from edgecache.daemon.summary import Summary
 from edgecache.embed import open_embedder, open_verifier
 from edgecache.embed.base import Embedder
 from edgecache.embed.batcher import Batcher
 from edgecache.embed.hashing import HashingEmbedder
 from edgecache.errors import ConfigError, StoreError
+from edgecache.functions.phases import Rules
 from edgecache.http.admin import health
 from edgecache.http.app import Listener, admin_listener, drain, public_listener
 from edgecache.http.auth import Authenticator
 from edgecache.http.services import Services
-from edgecache.pipeline.assembly import Engines, assemble
+from edgecache.pipeline.assembly import Engines, FunctionParts, assemble
 from edgecache.pipeline.coalesce import Flights
+from edgecache.pipeline.inference import LocalAnswers
 from edgecache.router.dispatch import Dispatcher
 from edgecache.router.pool import Pool
 from edgecache.store.entries import EntryStore
@@ -45,36 +49,16 @@ from edgecache.tasks import Tasks
 from edgecache.telemetry import log as logs
 from edgecache.telemetry.log import AccessLog
 from edgecache.telemetry.metrics import Metrics
+from edgecache.types import Tenant
 from edgecache.upstream.client import UpstreamClient
 
 if TYPE_CHECKING:
     from edgecache.embed.verifier import Verifier
+    from edgecache.functions.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_LAG_INTERVAL = 0.5
-"""Seconds between two looks at how late the event loop is."""
-_STATS_INTERVAL = 5.0
-"""Seconds between two readings of the store's size."""
-
 Reload = Callable[[], Loaded]
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What an operator wants to see at the start."""
-
-    url: str
-    admin_url: str
-    data: str
-    embedder: str
-    device: str
-    precision: str
-    upstreams: tuple[Upstream, ...]
-    core_url: str | None
-    hits: str
-    cache: str
-    """Empty, or why this POP runs without a cache."""
 
 
 class Daemon:
@@ -90,7 +74,8 @@ class Daemon:
         self.tasks = Tasks()
         self.flights = Flights(self.tasks)
         self.url = self.admin_url = ""
-        self.no_cache = self.no_verifier = ""
+        self.no_cache = self.no_verifier = self.no_functions = ""
+        self.runtime: Runtime | None = None
         self.verifier: Verifier | None = None
         self._core_url = core_url
         self._digest = loaded.digest
@@ -124,6 +109,8 @@ class Daemon:
         try:
             await self._engines()
             self._parts()
+            if self.runtime is not None:
+                await self.runtime.start()
             self.admin_url = await self._listen(admin_listener(self.services), self.config.admin.listen)
             if self.config.cache.semantic.enabled:  # else the vectors in the store are another embedder's: leave them
                 await self.semantic.start()
@@ -132,8 +119,9 @@ class Daemon:
             self.url = await self._listen(self.public, self.config.server.listen)
             self.tasks.spawn(self._sweeper.run(), name="sweeper")
             self.tasks.spawn(self.parts.learner.run(), name="learner")
-            self.tasks.spawn(self._watch_loop(), name="loop-lag")
-            self.tasks.spawn(self._watch_store(), name="store-stats")
+            self.tasks.spawn(watch.loop_lag(self.metrics), name="loop-lag")
+            stats = watch.store_stats(self.store, self.index, self.semantic, self.metrics)
+            self.tasks.spawn(stats, name="store-stats")
             self._exit.push_async_callback(self._save_evidence)
             self._exit.push_async_callback(self.tasks.close)
             self._exit.push_async_callback(self.flights.settle)
@@ -219,6 +207,7 @@ class Daemon:
         self.pool = Pool(self._clients(self.config), clock=self.clock)
         self._exit.push_async_callback(self._close_clients)
         dispatcher = Dispatcher(self.pool)
+        function_parts = self._functions()
         self.parts = parts = assemble(
             Engines(self.store, self.semantic, self.embedder, self.verifier, self.scorer),
             dispatcher,
@@ -229,16 +218,33 @@ class Daemon:
             clock=self.clock,
             metrics=self.metrics,
             rng=self._rng,
+            functions=function_parts,
         )
         self.pipeline, self.lookup = parts.pipeline, parts.lookup
         self.services = self._services(dispatcher)
         self.metrics.inflight.set_function(lambda: self.services.inflight.count)
         self._tell_digest(self._digest)
         no_cache, no_verifier, readiness = self.no_cache, self.no_verifier, self.services.readiness
+        readiness.add(lambda: health.functions(self.runtime, self.no_functions))
         readiness.add(lambda: health.store(self.config.server.data, no_cache))
         readiness.add(lambda: health.embedder(self.embedder))
         readiness.add(lambda: health.verifier(self.verifier, no_verifier))
         readiness.add(lambda: health.upstream(self.config.upstream, self._core_url))
+
+    def _functions(self) -> FunctionParts | None:
+        config = self.config
+        rules = Rules(self._admit, config.limits.max_json_depth, config.limits.max_messages)
+        answers = LocalAnswers(self.embedder, rules, clock=self.clock)
+        self.runtime, self.no_functions = functions.runtime(
+            config, answers, clock=self.clock, metrics=self.metrics, tasks=self.tasks
+        )
+        if self.runtime is None:
+            return None
+        self._exit.push_async_callback(self.runtime.close)
+        return FunctionParts(self.runtime.bindings, self.runtime.runner, answers, rules)
+
+    def _admit(self, tenant: Tenant, model: str) -> None:
+        self.services.auth.admit(tenant, model)
 
     def _services(self, dispatcher: Dispatcher) -> Services:
         access = None
@@ -261,6 +267,7 @@ class Daemon:
             semantic=self.semantic,
             reload=self.reload,
             access=access,
+            runtime=self.runtime,
         )
 
     async def _listen(self, listener: Listener, where: str) -> str:
@@ -364,25 +371,9 @@ class Daemon:
             upstreams=config.upstream,
             core_url=self._core_url,
             hits=policy.in_words(config.cache.semantic),
+            functions=health.functions(self.runtime, self.no_functions).detail,
             cache=self.no_cache,
         )
-
-    async def _watch_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + _LAG_INTERVAL
-            await asyncio.sleep(_LAG_INTERVAL)
-            self.metrics.loop_lag.observe(max(0.0, loop.time() - due))
-
-    async def _watch_store(self) -> None:
-        while True:
-            stats = await asyncio.to_thread(self.store.stats)
-            self.metrics.entries.set(stats.entries)
-            self.metrics.bytes.set(stats.used_bytes)
-            self.metrics.map_used.set(stats.used_bytes / stats.budget_bytes)
-            self.metrics.index_vectors.set(self.index.count)
-            self.metrics.index_drift.set(self.semantic.drift())
-            await asyncio.sleep(_STATS_INTERVAL)
 
 
 def _refuse_unless_sound(merged: Config) -> None:

@@ -1,0 +1,1 @@
+"""What functions may call out of their sandboxes: one module a group of host operations."""
