@@ -4,7 +4,6 @@ Asked several times a request, so what was found is remembered until the registr
 bound that costs a comparison.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -13,6 +12,7 @@ import msgspec
 from edgecache.functions.manifest import Bind, Phase
 from edgecache.functions.registry import Registry
 from edgecache.functions.versions import Active
+from edgecache.functions.wildcard import Wildcard
 
 EVERYONE = "*"
 """The tenant of the operator's own functions, which may be bound to any tenant's requests."""
@@ -100,15 +100,15 @@ class _Rule:
         owner, bind = bound.active.deployment.tenant, bound.bind
         self.bound = bound
         self._owner = None if owner == EVERYONE else owner
-        self._tenants, self._models, self._tags = map(_pattern, (bind.tenants, bind.models, bind.tags))
-        self._path = _pattern((bind.path,))
+        self._tenants, self._models, self._tags = map(_patterns, (bind.tenants, bind.models, bind.tags))
+        self._path = _patterns((bind.path,))
 
     def matches(self, tenant: str, model: str, path: str, tags: tuple[str, ...]) -> bool:
         """Whether the function runs for such a request; that of a tenant runs for no other's."""
         if self._owner is not None and self._owner != tenant:
             return False
         given = ((self._tenants, (tenant,)), (self._models, (model,)), (self._path, (path,)), (self._tags, tags))
-        return all(pattern is None or any(map(pattern.fullmatch, names)) for pattern, names in given)
+        return all(patterns is None or _any(patterns, names) for patterns, names in given)
 
     def place(self) -> tuple[int, str, str]:
         """Where it stands in the order."""
@@ -116,8 +116,10 @@ class _Rule:
         return self.bound.bind.order, deployment.name, deployment.tenant
 
 
-def _pattern(names: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What matches any of `names`, in which `*` stands for any text; None where everything does."""
-    if not names or "*" in names:
-        return None
-    return re.compile("|".join(".*".join(map(re.escape, name.split("*"))) for name in names), re.DOTALL)
+def _patterns(names: tuple[str, ...]) -> tuple[Wildcard, ...] | None:
+    """What `names` match; None where that is everything."""
+    return None if not names or "*" in names else tuple(map(Wildcard, names))
+
+
+def _any(patterns: tuple[Wildcard, ...], names: tuple[str, ...]) -> bool:
+    return any(pattern.matches(name) for pattern in patterns for name in names)

@@ -5,6 +5,7 @@ framed (`wasm.hostcalls`) and, where it was denied or changes, reveals or spends
 answers to the function; only a budget that is spent ends its call.
 """
 
+import logging
 from collections.abc import Mapping
 
 from edgecache.config.tree import Functions
@@ -32,6 +33,7 @@ OPERATIONS: Mapping[str, Operation] = {
 STREAMING = frozenset(("body.read", "body.head", "body.write"))
 """Operations of the request itself: neither counted nor granted, and bounded by the time and size of the response."""
 _OK = "ok"
+logger = logging.getLogger(__name__)
 _KNOWN_VERSIONS = 1024
 
 
@@ -42,6 +44,7 @@ class Capabilities:
         self._services = services
         self._settings = settings
         self._counted = metrics.function_host_calls
+        self._tokens = metrics.function_tokens
         self._grants: dict[str, Grants] = {}
 
     def grants(self, version: Version) -> Grants:
@@ -63,6 +66,11 @@ class Capabilities:
         """One host call more in the metrics."""
         known = op if op in OPERATIONS or op in STREAMING else "unknown"
         self._counted.labels(version.tenant, version.name, known, result).inc()
+
+    def meter(self, version: Version, tokens: Mapping[str, int]) -> None:
+        """Count the tokens, by type, of one host call."""
+        for kind, number in tokens.items():
+            self._tokens.labels(version.tenant, version.name, kind).inc(number)
 
 
 class FunctionHost:
@@ -100,6 +108,7 @@ class FunctionHost:
     def _audited(self, op: str, argument: bytes) -> tuple[str, bytes]:
         self._calling.about("")
         result, answer = self._answer(op, argument)
+        self._capabilities.meter(self._calling.version, self._calling.tokens)
         if result == Code.DENIED or self._calling.effect:
             self._calling.audit(op, result)
         return result, answer
@@ -118,6 +127,10 @@ class FunctionHost:
             raise
         except EdgeCacheError as error:
             code, message = Code.UNAVAILABLE, error.message
+        except (ValueError, OSError):  # msgspec's too: what others send is not ours to foresee
+            version = self._calling.version
+            logger.exception("host call %s of %s (tenant %s) failed", op[:40], version.label, version.tenant)
+            code, message = Code.UNAVAILABLE, f"{op} failed"
         return code.value, refused(code, message)
 
 

@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -19,11 +18,15 @@ Owner = tuple[str, str]
 
 
 class Books(msgspec.Struct, frozen=True):
-    """All that was kept: functions, the versions of each by number, and how many records could not be read."""
+    """All that was kept: functions, the versions of each by number, and how many records could not be read.
+
+    `lost`: in words, the functions whose own record is among the damaged ones.
+    """
 
     deployments: dict[Owner, Deployment]
     versions: dict[Owner, dict[int, Version]]
     damaged: int
+    lost: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -73,18 +76,29 @@ class Ledger:
 def _load(txn: Txn) -> Books:
     deployments, spoilt = _decoded(txn, Table.DEPLOYMENTS, Deployment)
     versions, more = _decoded(txn, Table.VERSIONS, Version)
+    known = {owner_key(each.tenant, each.name): f"function {each.name} of {each.tenant}" for each in versions}
+    lost = tuple(known.get(key, "a function without readable versions") for key in spoilt)
     by_owner: dict[Owner, dict[int, Version]] = {}
     for version in versions:
         by_owner.setdefault((version.tenant, version.name), {})[version.number] = version
-    return Books({(each.tenant, each.name): each for each in deployments}, by_owner, spoilt + more)
+    return Books({(each.tenant, each.name): each for each in deployments}, by_owner, len(spoilt) + len(more), lost)
 
 
-def _decoded(txn: Txn, table: Table, kind: type[T]) -> tuple[list[T], int]:
-    """The records of a table, and how many could not be read."""
+def _decoded(txn: Txn, table: Table, kind: type[T]) -> tuple[list[T], list[bytes]]:
+    """The records of a table, and the keys of those that could not be read."""
     found: list[T] = []
-    rows = [row for _, row in txn.items(table)]
-    for row in rows:
-        if row is not None:
-            with suppress(StoreCorrupt):
-                found.append(decode(row, kind))
-    return found, len(rows) - len(found)
+    spoilt: list[bytes] = []
+    for key, row in txn.items(table):
+        record = _record(row, kind)
+        if record is None:
+            spoilt.append(key)
+        else:
+            found.append(record)
+    return found, spoilt
+
+
+def _record(row: bytes | None, kind: type[T]) -> T | None:
+    try:
+        return None if row is None else decode(row, kind)
+    except StoreCorrupt:
+        return None

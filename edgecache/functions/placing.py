@@ -2,8 +2,9 @@
 
 A call on the loop holds up every other request, so a version has to earn it: it never waits for anything, half of its
 calls in threads were short, and on the loop nearly all are; who was stopped there for good reason never comes back. In
-a thread every call meets cold caches, so its slowest ones there say little. What counts is CPU time: waiting for the
-processor or the interpreter lock is not the function's doing.
+a thread every call meets cold caches, so its slowest ones there say little. What counts of the sandbox is CPU time:
+waiting for the processor or the interpreter lock is not the function's doing. On the loop the time that reading the
+answer takes counts too.
 """
 
 from typing import Any
@@ -19,6 +20,8 @@ from edgecache.telemetry.metrics import Metrics
 from edgecache.wasm.base import Kind, Usage
 
 INLINE, THREAD, PROCESS = "inline", "thread", "process"
+INLINE_BYTES = 64 * 1024
+"""Size of a body from which it is handed over, read and rendered in a thread."""
 _QUICK = (Kind.CORE, Kind.COMPONENT)
 """Kinds that can be quick enough."""
 _MEASURED = 20
@@ -77,13 +80,17 @@ class Place:
         if usage is None:
             return
         if where == INLINE:
-            self._here.add(usage.cpu)
+            self._here.add(usage.cpu + max(0.0, seconds - usage.wall))
             return
         self._there.add(usage.cpu)
         if self._slow:
             self._rested += 1
             if self._rested >= _REST:
                 self._here, self._rested = Window(), 0
+
+    def overdone(self) -> None:
+        """A call on the loop, to be made again, has an answer too large to be read there: many end it for a while."""
+        self._here.add(_LONGEST)
 
     @property
     def where(self) -> str:

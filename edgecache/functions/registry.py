@@ -114,7 +114,7 @@ class Registry:
         return self._roster.snapshot
 
     def running(self, tenant: str, name: str) -> Active | None:
-        """How a function runs now; None if there is no such, or its stable version cannot be read."""
+        """How a function runs now; None if there is no such."""
         return self._roster.active.get((tenant, name))
 
     def deployment(self, tenant: str, name: str) -> Deployment:
@@ -137,7 +137,7 @@ class Registry:
         """Load what is deployed, and compile anew what another engine compiled: that may take long.
 
         It is waited for, because a POP that serves without its functions could show what they hide. What cannot be
-        loaded fails its calls, and `Active.trouble` says why; what has no readable version is left out.
+        loaded fails its calls, and `Active.trouble` says why. Raises StoreCorrupt for a function that cannot be read.
         """
         await self._roster.load()
 
@@ -194,7 +194,7 @@ class Registry:
             if now is None:  # what a deleted function of that name may have left behind is not this one's
                 await asyncio.to_thread(self._kv.drop, *owner)
                 await self._secrets.drop(*owner)
-            split = uploaded(now.split if now and owner in self._roster.active else None, version.number, weight)
+            split = uploaded(now.split if now else None, version.number, weight)
             await self._roster.switch(owner, split, "deploy", said, fresh=None if known else version, loaded=(loaded,))
             return version
 

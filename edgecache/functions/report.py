@@ -34,7 +34,7 @@ class Report:
             **_split(deployment.split),
             "versions": len(self._registry.versions(tenant, name)),
             "calls": sum(each["calls"] for each in self._figures(tenant, name).values()),
-            "trouble": active.trouble if active else "its stable version cannot be read",
+            "trouble": active.trouble if active else "",
         }
 
     def deployed(self, version: Version) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Report:
             "tenant": tenant,
             "name": name,
             "split": _split(deployment.split),
-            "trouble": active.trouble if active else "its stable version cannot be read",
+            "trouble": active.trouble if active else "",
             "manifest": msgspec.json.decode(canonical(active.stable.version.manifest)) if active else None,
             "active": [_line(each.version) for each in self._running(tenant, name)],
             "stats": self._figures(tenant, name),

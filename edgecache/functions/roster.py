@@ -13,10 +13,10 @@ import msgspec
 
 from edgecache.clock import Clock
 from edgecache.config.tree import Functions
-from edgecache.errors import NotFound
+from edgecache.errors import NotFound, StoreCorrupt
 from edgecache.functions.canary import Trial
 from edgecache.functions.journal import Journal, Record
-from edgecache.functions.ledger import Ledger, Owner
+from edgecache.functions.ledger import Books, Ledger, Owner
 from edgecache.functions.loading import Loader
 from edgecache.functions.versions import Active, Change, Deployment, Loaded, Split, Version, What, surplus
 from edgecache.telemetry.metrics import Metrics
@@ -74,27 +74,31 @@ class Roster:
         return {version.artefact for versions in self.versions.values() for version in versions.values()}
 
     async def load(self) -> None:
-        """Read what is kept, and load what ran. What cannot be loaded fails its calls; `Active.trouble` says why."""
+        """Read what is kept, and load what ran. What cannot be loaded fails its calls; `Active.trouble` says why.
+
+        Raises StoreCorrupt where a function or its stable version cannot be read: without it, answers would pass that
+        it keeps back. Other versions that cannot be read are left out.
+        """
         books = await asyncio.to_thread(self._ledger.load)
+        _check(books)
         if books.damaged:
-            log.error("%d records of functions cannot be read and are left out", books.damaged)
+            log.error("%d records of versions cannot be read and are left out", books.damaged)
         self.deployments = books.deployments
         self.versions = {owner: books.versions.get(owner, {}) for owner in books.deployments}
         turn = asyncio.Semaphore(_AT_ONCE)
         made = await asyncio.gather(*(self._started(turn, owner) for owner in self.deployments))
-        self._show({owner: active for owner, active in zip(self.deployments, made, strict=True) if active is not None})
+        self._show(dict(zip(self.deployments, made, strict=True)))
         if not books.damaged:  # else something may still need what seems unused
             await self._loader.forget(await self._loader.kept())
 
-    async def _started(self, turn: asyncio.Semaphore, owner: Owner) -> Active | None:
+    async def _started(self, turn: asyncio.Semaphore, owner: Owner) -> Active:
         deployment, versions = self.deployments[owner], self.versions[owner]
-        stable, beside = versions.get(deployment.split.stable), versions.get(deployment.split.canary or 0)
-        if stable is None:
-            log.error("function %s of %s does not run: its stable version cannot be read", owner[1], owner[0])
-            return None
+        number = deployment.split.canary
         async with turn:
-            loaded, trouble = await self._loader.attempted(stable)
-            canary, failed = await self._loader.attempted(beside) if beside is not None else (None, "")
+            loaded, trouble = await self._loader.attempted(versions[deployment.split.stable])
+            canary, failed = None, "" if number is None else f"its canary, version {number}, cannot be read"
+            if number in versions:
+                canary, failed = await self._loader.attempted(versions[number])
         if trouble or failed:
             log.error("function %s of %s: %s", owner[1], owner[0], "; ".join(filter(None, (trouble, failed))))
         return self._made(deployment, loaded, None if failed else canary, trouble or failed)
@@ -145,6 +149,8 @@ class Roster:
             if each is not None:
                 found.setdefault(each.version.number, each)
         for number in split.numbers():
+            if number not in versions:
+                raise NotFound(f"Version {number} of {owner[1]} cannot be read.", code="no_version")
             if number not in found:
                 found[number] = await self._loader.stored(versions[number])
         return found[split.stable], None if split.canary is None else found[split.canary]
@@ -209,3 +215,17 @@ class Roster:
         self._show({})
         for loaded in held:
             loaded.release()
+
+
+def _check(books: Books) -> None:
+    """Raise StoreCorrupt for functions of which it cannot be said what runs."""
+    spoilt = [f"the record of {who} is damaged" for who in books.lost] + [
+        f"version {each.split.stable} of function {name} of {tenant}, its stable one, is damaged or gone"
+        for (tenant, name), each in sorted(books.deployments.items())
+        if each.split.stable not in books.versions.get((tenant, name), {})
+    ]
+    if spoilt:
+        raise StoreCorrupt(
+            f"{'; '.join(spoilt)}. Restore data/functions/state from a backup, delete it and deploy anew, or set"
+            " functions.enabled = false"
+        )

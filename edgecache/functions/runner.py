@@ -23,7 +23,7 @@ from edgecache.functions.capabilities import Capabilities
 from edgecache.functions.context import Context
 from edgecache.functions.journal import Journal
 from edgecache.functions.manifest import Phase
-from edgecache.functions.placing import INLINE, PROCESS, THREAD, Place
+from edgecache.functions.placing import INLINE, INLINE_BYTES, PROCESS, THREAD, Place
 from edgecache.functions.registry import Registry
 from edgecache.functions.secrets import Secrets
 from edgecache.functions.tally import Stats, stats
@@ -64,13 +64,14 @@ class Job(msgspec.Struct, Generic[T]):
 
 
 class _Ended(msgspec.Struct, Generic[T]):
-    """How a call ended: with `result`, or with `fault`."""
+    """How a call ended: with `result`, with `fault`, or on the loop with an answer too `large` to be read there."""
 
     begun: float
     seconds: float
     usage: Usage | None = None
     result: T | None = None
     fault: FunctionFault | None = None
+    large: bool = False
 
 
 class Runner:
@@ -123,9 +124,13 @@ class Runner:
 
     def stats(self, version: Version) -> Stats:
         """What the calls of `version` took and how they ended, and where the next one would run."""
-        self._accounts.flush()
+        self.flush()
         place = self.place(version)
         return stats(place.tally, place.where)
+
+    def flush(self) -> None:
+        """Book the calls that ended just now, which else waits for a moment."""
+        self._accounts.flush()
 
     # ------------------------------------------------------------------------------------------ calls
     def now(self, job: Job[T]) -> T | None:
@@ -134,7 +139,7 @@ class Runner:
         Raises FunctionFault.
         """
         place = self.place(job.loaded.version)
-        if not place.inline:
+        if len(job.request.body) > INLINE_BYTES or not place.inline:
             return None
         host = _Held(self, job, place)
         ended = self._call(job, place.tight, host)
@@ -142,6 +147,9 @@ class Runner:
         if fault is not None and fault.fault is Fault.CPU:
             place.suspect = True
             return None  # it had no effect yet, and is made again in a thread
+        if ended.large:
+            place.overdone()
+            return None  # likewise
         self._note(job, place, INLINE, ended)
         if fault is not None:
             raise _told(job, fault)
@@ -197,9 +205,11 @@ class Runner:
         try:
             response = loaded.program.run(job.request, limits, host)
             ended.usage = response.usage
-            ended.result = job.read(response)
-            if isinstance(host, _Held):
-                host.tell()
+            ended.large = isinstance(host, _Held) and len(response.body) > INLINE_BYTES
+            if not ended.large:
+                ended.result = job.read(response)
+                if isinstance(host, _Held):
+                    host.tell()
         except FunctionFault as fault:
             version = loaded.version  # what a script throws may hold what nobody may read
             ended.fault = FunctionFault(fault.fault, self._secrets.redact(version.tenant, version.name, fault.message))
@@ -271,11 +281,17 @@ def _name(version: Version) -> tuple[str, str, str]:
 
 
 def _told(job: Job[Any], fault: FunctionFault) -> FunctionFault:
-    """`fault` for the client: by how much a limit was passed, but nothing that came out of the sandbox."""
+    """`fault` for the client: by how much a limit was passed, but nothing that came out of the sandbox.
+
+    Its cause is `fault` itself, for the function's developer.
+    """
     label = job.loaded.version.label
-    if fault.fault in _OURS:
-        return FunctionFault(fault.fault, f"Function {label}: {fault.message}.")
-    return FunctionFault(fault.fault, f"Function {label} failed ({fault.fault}); its log says more.")
+    text = (
+        f"{label}: {fault.message}." if fault.fault in _OURS else f"{label} failed ({fault.fault}); its log says more."
+    )
+    told = FunctionFault(fault.fault, f"Function {text}")
+    told.__cause__ = fault
+    return told
 
 
 def _settle(result: "asyncio.Future[T]", error: BaseException | None, found: T | None = None) -> None:

@@ -63,7 +63,7 @@ class Runtime:
             self._engine.close()
             raise
         self._compiler = Compiler(folder, settings, key=key, fingerprint=self._engine.fingerprint)
-        self._workers = Workers(self._compiler.vault.code, settings, clock)
+        self._workers = Workers(settings, clock)
         self._names = SystemNames()
         self.kv = KvStore(self._store, clock=clock, max_bytes=settings.kv_bytes, max_keys=settings.kv_keys)
         self.secrets = Secrets(self._store, folder / "secrets.key", clock=clock)

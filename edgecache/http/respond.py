@@ -160,8 +160,8 @@ def complete(
     if status not in _BODILESS:
         framing = f"content-length: {len(body)}\r\n{framing}"
     head = _head(services, exchange, status, content_type, framing, extra)
-    if request.method == "HEAD":
-        body = b""
+    if request.method == "HEAD" or status in _BODILESS:
+        body = b""  # the client would take it for the next response
     exchange.sent = len(body)
     return Answer(status, head + body, keep_alive=keep_alive)
 

@@ -6,7 +6,7 @@ temperature alone would keep every prompt out of the cache.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -37,9 +37,12 @@ _FIELDS = {
 """Options of Spin by their names in a chat request. `repeat_last_n` has none."""
 
 
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+
+
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
 
 
 class _Metered(msgspec.Struct):
@@ -65,8 +68,8 @@ class LocalAnswers:
         text = answers.text(Endpoint.CHAT, reply.body) if reply.status == 200 else None
         if text is None:
             raise HostRefused(Code.UNAVAILABLE, f"no text came from {model}: status {reply.status}")
-        usage = msgspec.json.decode(reply.body, type=_Metered).usage or _Usage()
-        return Inference(text, usage.prompt_tokens, usage.completion_tokens)
+        usage = _usage(model, reply.body)
+        return Inference(text, usage.prompt_tokens or 0, usage.completion_tokens or 0)
 
     async def embed(self, context: Context, model: str, texts: Sequence[str]) -> tuple[int, list[bytes]]:
         """The tokens of `texts`, and the vector of each. Raises HostRefused."""
@@ -130,6 +133,14 @@ class LocalAnswers:
             raise HostRefused(Code.NOT_FOUND, error.message) from error
         except EdgeCacheError as error:
             raise HostRefused(Code.UNAVAILABLE, error.message) from error
+
+
+def _usage(model: str, body: bytes) -> _Usage:
+    """The tokens of an answer, none where it names none. Raises HostRefused where they are no numbers of tokens."""
+    try:
+        return msgspec.json.decode(body, type=_Metered).usage or _Usage()
+    except msgspec.DecodeError as error:
+        raise HostRefused(Code.UNAVAILABLE, f"the answer of {model} cannot be metered: {error}") from error
 
 
 def _given(options: Options) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 The flight behind a stream, and the copy that is kept of it, stay as they are.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import cast
 
+from edgecache.functions.placing import INLINE_BYTES
 from edgecache.types import Call, Reply
 from edgecache.wire import answers, sse
 from edgecache.wire.sse import EventSplitter
@@ -23,6 +25,13 @@ def in_form(call: Call, body: bytes) -> tuple[str, bytes]:
     return EVENT_STREAM, answers.render_stream(call.endpoint, body, include_usage=call.include_usage)
 
 
+async def in_form_later(call: Call, body: bytes) -> tuple[str, bytes]:
+    """The same, in a thread where that takes long."""
+    if call.stream and len(body) > INLINE_BYTES:
+        return await asyncio.to_thread(in_form, call, body)
+    return in_form(call, body)
+
+
 class Events:
     """Changes the events of one stream; what is no event with JSON in it stays."""
 
@@ -35,10 +44,9 @@ class Events:
         """The events that `received` completes, changed."""
         return b"".join([await self._changed(event) for event in self._splitter.feed(received)])
 
-    @property
-    def rest(self) -> bytes:
-        """What came after the last whole event."""
-        return self._splitter.rest
+    async def end(self) -> bytes:
+        """What came after the last whole event, changed if it is one but for the blank line: many readers take it."""
+        return await self._changed(self._splitter.rest)
 
     async def _changed(self, event: bytes) -> bytes:
         data = sse.data(event)
@@ -62,7 +70,7 @@ class Changed(AsyncIterator[bytes]):
             received = await anext(self._chunks, None)
             if received is None:
                 self._over = True
-                made = self._events.rest
+                made = await self._events.end()
             else:
                 made = await self._events.feed(received)
             if made:
@@ -106,8 +114,13 @@ async def gather(call: Call, reply: Reply, limit: int) -> bytes | None:
         return None
     if not reply.content_type.startswith("text/event-stream"):
         return reply.body
-    splitter = EventSplitter()
-    whole = answers.assembled(call.endpoint, splitter.feed(reply.body))
+    if len(reply.body) > INLINE_BYTES:
+        return await asyncio.to_thread(_assembled, call, reply.body)
+    return _assembled(call, reply.body)
+
+
+def _assembled(call: Call, events: bytes) -> bytes | None:
+    whole = answers.assembled(call.endpoint, EventSplitter().feed(events))
     return whole if isinstance(whole, bytes) else None
 
 

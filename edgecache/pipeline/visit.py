@@ -18,7 +18,7 @@ from edgecache.functions.phases import Act, Action, Rules
 from edgecache.functions.runner import Job, Runner
 from edgecache.functions.versions import Loaded
 from edgecache.pipeline.plan import Plan
-from edgecache.pipeline.streams import Changed, Events, gather, in_form
+from edgecache.pipeline.streams import Changed, Events, gather, in_form, in_form_later
 from edgecache.telemetry.trace import Trace
 from edgecache.types import CacheInfo, CacheStatus, Call, Endpoint, Reply
 from edgecache.wasm.base import Headers, Response
@@ -123,7 +123,7 @@ class Visit(NoVisit):
         if plan.key is None:
             return plan
         for bound in self._chains.get(Phase.KEY, ()):
-            self._settle(call, await self._run(self._job(bound, Phase.KEY, call, call.raw)))
+            await self._settle(call, await self._run(self._job(bound, Phase.KEY, call, call.raw)))
         if self._bypass:
             return Plan(msgspec.structs.replace(plan.decision, bypass="function"), None)
         return Plan(plan.decision, keys.divided(plan.key, self._words)) if self._words else plan
@@ -136,7 +136,7 @@ class Visit(NoVisit):
                 events = Events(lambda data, number: self._event(chain, Phase.HIT, call, data, number, info))
                 reply.body = await events.feed(reply.body)
                 return reply
-            return _with(call, reply, answer, await self._through(chain, Phase.HIT, call, answer, info))
+            return await _with(call, reply, answer, await self._through(chain, Phase.HIT, call, answer, info))
         except _Declined:
             return None
 
@@ -153,7 +153,9 @@ class Visit(NoVisit):
                 return None
             self._note(action)
             body = body if action.body is None else action.body
-        return self.signed(_with(call, reply, answer, body))
+        if body is not answer:
+            reply.content_type, reply.body = in_form(call, body)
+        return self.signed(reply)
 
     async def miss(self, call: Call) -> Call:
         """As in NoVisit."""
@@ -179,7 +181,7 @@ class Visit(NoVisit):
             answer = await gather(call, reply, self._parts.whole)
         if answer is None:
             return self._not_whole(chain, reply)
-        return _with(call, reply, answer, await self._through(chain, Phase.RESPONSE, call, answer))
+        return await _with(call, reply, answer, await self._through(chain, Phase.RESPONSE, call, answer))
 
     def signed(self, reply: Reply) -> Reply:
         """As in NoVisit."""
@@ -192,7 +194,7 @@ class Visit(NoVisit):
         """The request that the functions of `phase` make of `call`."""
         for bound in self._chains.get(phase, ()):
             action = await self._run(self._job(bound, phase, call, call.raw))
-            self._settle(call, action)
+            await self._settle(call, action)
             call = action.call or call
             if action.route:
                 call = msgspec.structs.replace(call, upstream=action.route)
@@ -204,7 +206,7 @@ class Visit(NoVisit):
         """The answer that a chain makes of `answer`."""
         for bound in chain:
             action = await self._run(self._job(bound, phase, call, answer, info))
-            self._settle(call, action)
+            await self._settle(call, action)
             answer = answer if action.body is None else action.body
         return answer
 
@@ -216,7 +218,7 @@ class Visit(NoVisit):
             action = await self._run(self._job(bound, phase, call, data, info, chunk=number))
             if action.act is Act.REFUSE and phase is Phase.RESPONSE:  # part of the stream may be out
                 raise Forbidden(action.message or "A function refused the rest of the answer.", code=_REFUSED)
-            self._settle(call, action)
+            await self._settle(call, action)
             data = data if action.body is None else action.body
         return data
 
@@ -286,7 +288,7 @@ class Visit(NoVisit):
             self._words.append(action.key)
         self._bypass = self._bypass or action.act is Act.BYPASS
 
-    def _settle(self, call: Call, action: Action) -> None:
+    async def _settle(self, call: Call, action: Action) -> None:
         """Take note of `action`; raises Settled where it ends the request, _Declined where it wants a fresh answer."""
         self._note(action)
         if action.act is Act.MISS:
@@ -297,7 +299,7 @@ class Visit(NoVisit):
             body = openai.normalise_error(action.status, encode({"message": message, "code": _REFUSED}))
             raise Settled(Reply(action.status, info, body=body))
         if action.act is Act.ANSWER and action.body is not None:
-            content_type, body = in_form(call, action.body)
+            content_type, body = await in_form_later(call, action.body)
             raise Settled(Reply(200, info, content_type=content_type, body=body))
 
 
@@ -311,10 +313,10 @@ def by_events(chain: Chain) -> bool:
     return bool(chain) and all(bound.bind.stream == "chunk" for bound in chain)
 
 
-def _with(call: Call, reply: Reply, was: bytes, answer: bytes) -> Reply:
+async def _with(call: Call, reply: Reply, was: bytes, answer: bytes) -> Reply:
     """`reply` with `answer` in place of the one that it was made of."""
     if answer is not was:
-        reply.content_type, reply.body = in_form(call, answer)
+        reply.content_type, reply.body = await in_form_later(call, answer)
     return reply
 
 

@@ -101,6 +101,7 @@ class Metrics:
             "function_duration_seconds", "One call, host calls included.", _STAGE, *who
         )
         self.function_host_calls = self._counter("function_host_calls", "Calls to the host.", *who, "op", "result")
+        self.function_tokens = self._counter("function_tokens", "Tokens of `llm` calls.", *who, "type")
         self.function_memory = self._gauge("function_memory_bytes", "Linear memory of the latest call.", *who)
         self.function_code = self._gauge("function_code_bytes", "Machine code of the loaded versions.", *who)
         self.function_instances = self._gauge("function_instances", "Sandboxes alive.")

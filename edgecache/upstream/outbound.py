@@ -91,13 +91,20 @@ class Outbound:
         self._most = most
         self._tls = tls or True
 
-    async def fetch(self, request: Fetch, *, most: int, timeout: float) -> Fetched:  # noqa: ASYNC109 - of the whole
-        """Send `request` and read the whole answer, of at most `most` bytes, within `timeout` s.
+    async def fetch(
+        self,
+        request: Fetch,
+        *,
+        owner: str,
+        most: int,
+        timeout: float,  # noqa: ASYNC109 - of the whole
+    ) -> Fetched:
+        """Send `request` for a function of `owner`; the whole answer, of at most `most` bytes, within `timeout` s.
 
         Raises:
             OutOfReach: no connection may be made to where the name leads.
             TooLarge: the body of the request, or of the answer.
-            UpstreamUnreachable: there is no such name, or no connection.
+            UpstreamUnreachable: there is no such name, or no connection; or `owner` asks for too many names.
             UpstreamTimeout: the time is over.
             UpstreamDied: the answer broke off, or is not HTTP.
         """
@@ -107,7 +114,7 @@ class Outbound:
             raise TooLarge(f"the request to {origin} has {len(request.body)} bytes, of at most {self._most}")
         try:
             async with asyncio.timeout(timeout):
-                return await self._exchange(request, await self._checked(request.target), most)
+                return await self._exchange(request, await self._checked(request.target, owner), most)
         except aiohttp.ConnectionTimeoutError as error:
             raise UpstreamUnreachable(f"no connection to {origin} within {_CONNECT_TIMEOUT:g} s") from error
         except TimeoutError as error:
@@ -117,13 +124,13 @@ class Outbound:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UpstreamDied(f"{origin} broke off, or answered with something other than HTTP") from error
 
-    async def _checked(self, target: Target) -> list[Address]:
+    async def _checked(self, target: Target, owner: str) -> list[Address]:
         """The addresses to connect to: all that `target` has. One that may not be reached spoils them all."""
         if target.address is not None:
             found: Sequence[Address] = [target.address]
         else:
             try:
-                found = await self._names.addresses(target.host, target.port)
+                found = await self._names.addresses(target.host, target.port, owner)
             except OSError as error:
                 raise UpstreamUnreachable(f"there is no address for {target.host}") from error
         if not found:

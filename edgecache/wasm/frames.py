@@ -28,7 +28,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Load code under a number; answered by Fine or Failed."""
+    """Load code under a number; a descriptor of the code comes after it. Answered by Fine or Failed."""
 
     key: int
     artefact: Artefact
@@ -141,6 +141,18 @@ class Channel(Generic[T]):
         content = self._encoder.encode(message)
         self._socket.settimeout(wait)
         self._socket.sendall(_LENGTH.pack(len(content)) + content)
+
+    def hand(self, descriptor: int, *, wait: float | None = None) -> None:
+        """Give the other end a descriptor, which stays open here too; raises OSError as `send` does."""
+        self._socket.settimeout(wait)
+        socket.send_fds(self._socket, [b"!"], [descriptor])
+
+    def handed(self) -> int:
+        """The descriptor that the other end gives; to be closed. Raises OSError if it gives none."""
+        _, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
+        if not descriptors:
+            raise ConnectionResetError
+        return descriptors[0]
 
     def receive(self, *, body: int = LARGEST_ARGUMENT, left: Callable[[], float | None] = lambda: None) -> T | None:
         """The next message, None when the other end is closed.

@@ -3,6 +3,8 @@
 Whoever loads code has looked at its seal in the same breath: what is mapped is what was compared.
 """
 
+from pathlib import Path
+
 from edgecache.wasm.base import Kind, Program
 from edgecache.wasm.command import CommandProgram
 from edgecache.wasm.component import ComponentProgram
@@ -15,12 +17,17 @@ from edgecache.wasm.vault import Artefact, verified
 def load(engine: Engine, artefact: Artefact) -> Program:
     """The program that runs `artefact`; raises FunctionFault (`load`) if its code was altered or does not fit."""
     with verified(artefact) as code:
-        match artefact.kind:
-            case Kind.COMPONENT:
-                return ComponentProgram(engine, code)
-            case Kind.SCRIPT:
-                return ScriptProgram(engine, code, artefact.extra)
-            case Kind.CORE:
-                return CoreProgram(engine, code)
-            case Kind.COMMAND:
-                return CommandProgram(engine, code)
+        return program(engine, artefact, code)
+
+
+def program(engine: Engine, artefact: Artefact, code: Path) -> Program:
+    """The program that runs `artefact`, whose code was compared with its seal and can be mapped at `code`."""
+    match artefact.kind:
+        case Kind.COMPONENT:
+            return ComponentProgram(engine, code)
+        case Kind.SCRIPT:
+            return ScriptProgram(engine, code, artefact.extra)
+        case Kind.CORE:
+            return CoreProgram(engine, code)
+        case Kind.COMMAND:
+            return CommandProgram(engine, code)

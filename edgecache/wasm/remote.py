@@ -16,7 +16,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 
@@ -37,7 +36,7 @@ from edgecache.wasm.frames import (
     Run,
     Unload,
 )
-from edgecache.wasm.vault import Artefact
+from edgecache.wasm.vault import Artefact, copied
 from edgecache.wasm.worker import Setup
 
 log = logging.getLogger(__name__)
@@ -55,9 +54,8 @@ _PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 class Workers:
     """The worker processes of one POP, by trust group. Thread-safe; everything here blocks."""
 
-    def __init__(self, code: Path, settings: Functions, clock: Clock) -> None:
+    def __init__(self, settings: Functions, clock: Clock) -> None:
         self._settings = settings
-        self._code = code
         self._clock = clock
         self._lock = threading.Lock()
         self._groups: dict[str, _Group] = {}
@@ -69,7 +67,11 @@ class Workers:
         with self._lock:
             found = self._groups.setdefault(group, _Group(group, self._start, self._clock))
         program = RemoteProgram(artefact, found)
-        program.prepare()
+        try:
+            program.prepare()
+        except BaseException:
+            program.close()
+            raise
         return program
 
     @property
@@ -88,7 +90,7 @@ class Workers:
         self._starter.shutdown()
 
     def _start(self) -> "_Worker":
-        return self._starter.submit(_Worker, self._code, self._settings).result()
+        return self._starter.submit(_Worker, self._settings).result()
 
 
 class _Group:
@@ -117,10 +119,12 @@ class _Group:
         """Give `key`'s code back; the worker ends with the last of its functions."""
         with self._lock:
             self._keys.discard(key)
-            worker, last = self.running, not self._keys
-        if last:
-            self.stop()
-        elif worker is not None:
+            worker, last = self._worker, not self._keys
+            if last:
+                self._worker = None  # whoever joins from now on starts another
+        if worker is not None and last:
+            worker.kill()
+        elif worker is not None and worker.running:
             worker.unload(key)
 
     def worker(self) -> "_Worker":
@@ -170,7 +174,7 @@ class _Group:
 class _Worker:
     """One process and the channels to it."""
 
-    def __init__(self, code: Path, settings: Functions) -> None:
+    def __init__(self, settings: Functions) -> None:
         control, theirs = socket.socketpair()
         pairs = [socket.socketpair() for _ in range(settings.threads)]
         far = [theirs, *(pair[1] for pair in pairs)]
@@ -178,7 +182,6 @@ class _Worker:
             control=theirs.fileno(),
             channels=tuple(pair[1].fileno() for pair in pairs),
             parent=os.getpid(),
-            code=str(code),
             memory=settings.max_memory,
             tick=settings.tick,
         )
@@ -264,7 +267,12 @@ class _Worker:
         with self._lock:
             known = key in self._loaded
         if not known:
-            channel.send(Load(key, artefact), wait=left())
+            code = copied(artefact)
+            try:
+                channel.send(Load(key, artefact), wait=left())
+                channel.hand(code, wait=left())
+            finally:
+                os.close(code)
             match channel.receive(left=left):
                 case Fine():
                     with self._lock:

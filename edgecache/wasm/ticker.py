@@ -4,22 +4,26 @@ Compiled code looks at the epoch wherever it loops or calls; the store of each c
 """
 
 import threading
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Collection
 
 from edgecache.clock import SystemClock
 
 _REST = 1.0
 """After so many s with nothing alive the thread rests: falling asleep and waking costs each a switch of threads."""
+_NOTHING, _FRESH, _SAME = 4, 2, 1
+"""Periods to the next look where nothing was alive, nothing that was at the last look, and something that was. Looking
+takes the interpreter lock from whoever runs, which between calls of microseconds costs more than they do."""
 
 
 class Ticker:
-    """A thread that calls `increment` every `period` s while something is in `alive`, and rests otherwise.
+    """A thread that calls `increment` once for every `period` s while something is in `alive`, and rests otherwise.
 
     Whoever adds to `alive` calls `awake.set()` afterwards unless it is set. A thread in Python may wait for the
-    interpreter lock; it therefore makes up for the ticks that it missed: epochs follow the clock, not its wake-ups.
+    interpreter lock, and it looks more seldom where nothing takes long; it therefore makes up for the ticks that it
+    missed: epochs follow the clock, not its wake-ups.
     """
 
-    def __init__(self, increment: Callable[[], object], alive: Sized, period: float) -> None:
+    def __init__(self, increment: Callable[[], object], alive: Collection[object], period: float) -> None:
         self.awake = threading.Event()
         self._increment = increment
         self._alive = alive
@@ -50,14 +54,17 @@ class Ticker:
         """Tick until nothing has been alive for a while."""
         now = SystemClock().monotonic
         begun = busy = now()
-        done = 0
-        while not self._running.acquire(timeout=self._period):
-            at = now()
+        done, wait = 0, _SAME
+        before: set[object] = set()
+        while not self._running.acquire(timeout=wait * self._period):
+            at, alive = now(), set(self._alive)
             due = int((at - begun) / self._period)
             for _ in range(due - done):
                 self._increment()
             done = due
-            if self._alive:
+            wait = _SAME if alive & before else _FRESH if alive else _NOTHING
+            before = alive
+            if alive:
                 busy = at
             elif at - busy > _REST:
                 return

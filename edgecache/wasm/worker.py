@@ -1,7 +1,8 @@
 """A worker process: runs the functions of one group of tenants that trust each other, and nothing else.
 
-`remote` starts it. It has one thread a channel; host calls go back to the daemon over the channel of their call. It
-ends when the daemon does, whatever its threads are doing.
+`remote` starts it. It has one thread a channel; host calls go back to the daemon over the channel of their call. Code
+comes over a channel too, as a descriptor: a worker can open no other function's. It ends when the daemon does, whatever
+its threads are doing.
 """
 
 import faulthandler
@@ -30,16 +31,15 @@ from edgecache.wasm.frames import (
     ToWorker,
     Unload,
 )
-from edgecache.wasm.load import load
+from edgecache.wasm.load import program
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What a worker is told: its sockets, whose child it is, where code lies, and the engine's settings."""
+    """What a worker is told: its sockets, whose child it is, and the engine's settings."""
 
     control: int
     channels: tuple[int, ...]
     parent: int
-    code: str
     memory: int
     tick: float
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     child.dies_with_parent(setup.parent)
     child.limit(file=setup.memory, descriptors=64 + len(setup.channels))
     faulthandler.enable()  # before the engine, which asks for it
-    child.confine([Path(setup.code)])
+    child.confine()
     engine = Engine(instances=len(setup.channels), memory=setup.memory, tick=setup.tick)
     programs: dict[int, Program] = {}
     for number in setup.channels:
@@ -81,7 +81,8 @@ def _serve(channel: Channel[ToWorker], engine: Engine, programs: dict[int, Progr
 def _answer(message: ToWorker, channel: Channel[ToWorker], engine: Engine, programs: dict[int, Program]) -> FromWorker:
     match message:
         case Load(key, artefact):
-            programs[key] = load(engine, artefact)
+            with os.fdopen(channel.handed(), "rb") as code:
+                programs[key] = program(engine, artefact, Path(f"/proc/self/fd/{code.fileno()}"))
             return Fine()
         case Unload(key):
             programs.pop(key).close()

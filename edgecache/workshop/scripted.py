@@ -22,7 +22,14 @@ class ScriptedNetwork(Outbound):
     def __init__(self, case: Case) -> None:
         self._left = [(each.method, _target(each.url), each) for each in case.fetch]
 
-    async def fetch(self, request: Fetch, *, most: int, timeout: float) -> Fetched:  # noqa: ARG002, ASYNC109 - as there
+    async def fetch(
+        self,
+        request: Fetch,
+        *,
+        owner: str,  # noqa: ARG002 - as there
+        most: int,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002, ASYNC109
+    ) -> Fetched:
         """The next answer to this method and URL; raises UpstreamUnreachable where the case has none."""
         for number, (method, target, said) in enumerate(self._left):
             if (method, target) == (request.method, request.target):

@@ -178,7 +178,7 @@ class Session:
         try:
             response: Response = await self._runtime.runner.run(job)
         except FunctionFault as fault:
-            return hits.answered(hit, None, fault.message)
+            return hits.answered(hit, None, str(fault.__cause__ or fault))
         return hits.answered(hit, response)
 
 

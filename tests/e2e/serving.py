@@ -39,9 +39,12 @@ Answer = tuple[int, Mapping[str, str], bytes]
 class Served:
     """A running POP. `token` is the admin token, `key` the API key of whoever says nothing else."""
 
-    def __init__(self, pop: Pop, session: aiohttp.ClientSession, *, token: str = "", key: str = "") -> None:
+    def __init__(
+        self, pop: Pop, session: aiohttp.ClientSession, admin: httpx.AsyncClient, *, token: str = "", key: str = ""
+    ) -> None:
         self.pop = pop
         self.session = session
+        self._admin = admin
         self.token = token
         self.key = key
 
@@ -73,8 +76,7 @@ class Served:
         """One request to the admin API of functions."""
         bearer = self.token if token is None else token
         headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
-        async with httpx.AsyncClient(base_url=self.pop.admin, timeout=60, headers=headers) as client:
-            return await client.request(method, ROOT + path, **more)
+        return await self._admin.request(method, ROOT + path, headers=headers, **more)
 
     async def upload(
         self, manifest: Mapping[str, Any], artefact: bytes, *, token: str | None = None, **parts: str
@@ -136,8 +138,12 @@ _AT_HOME = ("new", "templates", "build", "validate", "inspect", "test", "bench")
 @asynccontextmanager
 async def serving(config: Path, *, data: Path | None = None, **more: Any) -> AsyncIterator[Served]:
     """A POP with this configuration, stopped at the end."""
-    async with own_pop(["--config", str(config)], data=data) as pop, aiohttp.ClientSession() as session:
-        yield Served(pop, session, **more)
+    async with (
+        own_pop(["--config", str(config)], data=data) as pop,
+        aiohttp.ClientSession() as session,
+        httpx.AsyncClient(base_url=pop.admin, timeout=60) as admin,
+    ):
+        yield Served(pop, session, admin, **more)
 
 
 def saying(text: str, status: int = 204) -> bytes:

@@ -38,7 +38,7 @@ from edgecache.wasm.load import load
 class Loopback:
     """Every name is this machine."""
 
-    async def addresses(self, _host: str, _port: int) -> list[Any]:
+    async def addresses(self, _host: str, _port: int, _owner: str) -> list[Any]:
         return [ip_address("127.0.0.1")]
 
 
@@ -47,6 +47,7 @@ class Parrot:
 
     def __init__(self) -> None:
         self.options: list[Options] = []
+        self.errors: dict[str, Exception] = {}
 
     async def infer(self, context: Context, model: str, prompt: str, options: Options) -> Inference:
         if model != "parrot":
@@ -54,6 +55,8 @@ class Parrot:
         self.options.append(options)
         if prompt == "wait":
             await asyncio.Event().wait()
+        if prompt in self.errors:
+            raise self.errors[prompt]
         return Inference(f"{context.tenant.id}: {prompt}", len(prompt), 2)
 
     async def embed(self, _context: Context, _model: str, texts: Any) -> tuple[int, list[bytes]]:
@@ -128,6 +131,10 @@ class Bench:
     def counted(self, op: str, result: str, *, tenant: str = "acme", name: str = "f") -> float:
         """How often the metrics have seen a host call."""
         return self.metrics.function_host_calls.labels(tenant, name, op, result)._value.get()
+
+    def tokens(self, kind: str) -> float:
+        """How many tokens of that type the metrics have seen."""
+        return self.metrics.function_tokens.labels("acme", "f", kind)._value.get()
 
     def close(self) -> None:
         self.state.close()

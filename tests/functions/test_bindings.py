@@ -1,5 +1,6 @@
 """Which functions run for which requests."""
 
+import time
 from typing import Any
 
 import pytest
@@ -101,6 +102,13 @@ def test_an_operators_function_runs_for_all_tenants_or_those_it_names() -> None:
 def test_model_path_and_tags_narrow(bind: Bind, runs: bool) -> None:
     deployed = Deployed(function("f", bind))
     assert chain(deployed, Phase.HIT, "acme", "m", PATH, "vip", "blue") == (["f"] if runs else [])
+
+
+def test_no_name_that_a_client_sends_takes_long_to_match() -> None:
+    deployed = Deployed(function("f", Bind(Phase.HIT, models=("*a" * 60 + "*b",), path="/" + "*/" * 60 + "*b")))
+    begun = time.perf_counter()
+    assert chain(deployed, model="a" * 1000) == chain(deployed, model="a" * 60 + "b", path="/" * 1000) == []
+    assert time.perf_counter() - begun < 0.2
 
 
 def test_a_binding_to_a_tag_does_not_run_without_one() -> None:

@@ -1,5 +1,6 @@
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -124,6 +125,17 @@ def test_an_effect_is_audited_even_when_its_answer_is_one_too_much(bench, ask) -
     with pytest.raises(FunctionFault):
         ask(host, "llm.infer", "parrot", "x" * 30)
     assert [record.text for record in bench.journal.records("acme", "f")] == ["llm.infer parrot: ok"]
+
+
+@pytest.mark.parametrize(
+    "error", [msgspec.ValidationError("no number"), ConnectionResetError("gone"), ValueError("bug")], ids=type
+)
+def test_no_foreign_exception_leaves_a_host_call(bench, refusal, caplog, error: Exception) -> None:
+    bench.answers.errors["broken"] = error
+    assert refusal(bench.host(EVERYTHING), "llm.infer", "parrot", "broken") == (Code.UNAVAILABLE, "llm.infer failed")
+    assert "host call llm.infer of f@3 (tenant acme) failed" in caplog.text
+    assert str(error) in caplog.text
+    assert bench.counted("llm.infer", "unavailable") == 1
 
 
 def test_reading_is_not_audited(bench, ask) -> None:

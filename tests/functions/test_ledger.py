@@ -84,8 +84,11 @@ def test_damaged_records_are_counted_and_hide_no_other(store: FunctionStore) -> 
     store.write(lambda txn: txn._txn.put(owner + b"x", b"short", db=txn._tables[Table.VERSIONS]))
     books = ledger.load()
     assert books.damaged == 2
+    assert books.lost == ("function f of acme",)
     assert set(books.deployments) == {("acme", "g")}
     assert set(books.versions) == {("acme", "f"), ("acme", "g")}
+    store.write(lambda txn: txn.drop(Table.VERSIONS, owner))
+    assert ledger.load().lost == ("a function without readable versions",)
 
 
 def test_a_record_that_cannot_be_encoded_changes_nothing(store: FunctionStore) -> None:

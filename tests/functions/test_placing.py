@@ -89,6 +89,26 @@ def test_slow_calls_on_the_loop_end_it_for_a_while() -> None:
     assert made.inline
 
 
+def test_what_reading_the_answer_takes_counts_on_the_loop_and_waiting_does_not() -> None:
+    reads, waits = place(version()), place(version())
+    waited = Usage(cpu=QUICK.cpu, wall=0.003)
+    for number in range(100):
+        odd = number % 20 == 0
+        reads.book(INLINE, OK, 0.003 if odd else QUICK.wall, QUICK)
+        waits.book(INLINE, OK, waited.wall if odd else QUICK.wall, waited if odd else QUICK)
+    assert not reads.inline
+    assert waits.inline
+
+
+def test_answers_too_large_for_the_loop_end_it_for_a_while() -> None:
+    made = place(version())
+    for number in range(100):
+        made.book(INLINE, OK, QUICK.wall, QUICK)
+        if number % 20 == 0:
+            made.overdone()
+    assert not made.inline
+
+
 def test_calls_that_failed_say_nothing() -> None:
     made = place(version(), calls=0)
     for _ in range(50):

@@ -10,7 +10,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecache.errors import BadRequest, ConfigError, Fault, FunctionFault, FunctionRefused, NotFound, StoreError
+from edgecache.errors import (
+    BadRequest,
+    ConfigError,
+    Fault,
+    FunctionFault,
+    FunctionRefused,
+    NotFound,
+    StoreCorrupt,
+    StoreError,
+)
 from edgecache.functions.journal import Filter
 from edgecache.functions.manifest import Allow, Bind, Manifest, Phase, Quotas
 from edgecache.functions.registry import MAX_FUNCTIONS, Registry
@@ -659,22 +668,56 @@ async def test_a_canary_that_cannot_be_loaded_is_left_out(home, guest) -> None:
     assert (active(registry).deployment.split, active(registry).trouble) == (Split(1), "")
 
 
-async def test_records_that_cannot_be_read_are_left_out(home, guest) -> None:
-    registry = await deployed(home, guest, "one", "two")
-    await registry.deploy("other", manifest(), guest("fine"))
+def spoil(home, table: Table, number: int) -> None:
+    """Damage the record in that place of the function's rows."""
     owner = owner_key(*OWNER)
 
-    def spoil(txn: Any) -> None:
-        for key, _ in list(txn.items(Table.VERSIONS, owner))[1:]:
-            txn._txn.put(key, b"spoilt", db=txn._tables[Table.VERSIONS])
+    def run(txn: Any) -> None:
+        key = list(txn.items(table, owner))[number][0]
+        txn._txn.put(key, b"spoilt", db=txn._tables[table])
 
-    home.state.write(spoil)
+    home.state.write(run)
+
+
+@pytest.mark.parametrize(
+    ("table", "number", "named"),
+    [
+        (Table.DEPLOYMENTS, 0, "the record of function greet of acme is damaged"),
+        (Table.VERSIONS, 1, "version 2 of function greet of acme, its stable one, is damaged or gone"),
+    ],
+)
+async def test_a_function_that_cannot_be_read_stops_the_start(home, guest, table, number: int, named: str) -> None:
+    registry = await deployed(home, guest, "one", "two")
+    await registry.deploy("other", manifest(), guest("fine"))
+    spoil(home, table, number)
+    await home.stop()
+    with pytest.raises(StoreCorrupt, match=rf"{named}\. Restore .*state.* functions\.enabled = false"):
+        await home.start()
+    assert home.registry.active() == ()
+
+
+async def test_a_version_that_cannot_be_read_and_does_not_run_is_left_out(home, guest) -> None:
+    await deployed(home, guest, "one", "two")
+    spoil(home, Table.VERSIONS, 0)
     await home.stop()
     registry = await home.start()
-    assert [(each.deployment.tenant, say(each.stable)) for each in registry.active()] == [("other", "fine")]
-    assert [version.number for version in registry.versions(*OWNER)] == [1]
-    await registry.rollback("acme", "greet", 1)
-    assert answers(registry) == "one"
+    assert (answers(registry), active(registry).trouble) == ("two", "")
+    assert [version.number for version in registry.versions(*OWNER)] == [2]
+    assert artefact_digest(guest("one")) in home.compiler.vault.digests()
+
+
+async def test_a_canary_that_cannot_be_read_is_left_out(home, guest) -> None:
+    registry = await deployed(home, guest, "one")
+    await registry.deploy("acme", manifest(), guest("two"), canary=1.0)
+    spoil(home, Table.VERSIONS, 1)
+    await home.stop()
+    registry = await home.start()
+    assert active(registry).trouble == "its canary, version 2, cannot be read"
+    assert say(active(registry).pick(b"any")) == "one"
+    with pytest.raises(NotFound, match="Version 2 of greet cannot be read"):
+        await registry.promote("acme", "greet")
+    await registry.rollback("acme", "greet")
+    assert (active(registry).deployment.split, active(registry).trouble) == (Split(1), "")
 
 
 async def test_artefacts_that_a_killed_process_left_are_swept_at_the_start(home, guest) -> None:

@@ -1,8 +1,10 @@
 """Calls of a real function: where they run, what they may take, and what is booked."""
 
 import asyncio
+import threading
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgecache.config.tree import Functions
@@ -72,6 +74,32 @@ async def test_a_stop_that_was_not_the_functions_doing_is_forgiven(pop: Pop) -> 
     assert runner.stats(version).where == "thread"
     await runner.run(job(pop))
     assert runner.stats(version).where == "inline"
+
+
+@pytest.mark.parametrize(
+    ("body", "user", "here"),
+    [(b"hello", "Ada", True), (bytes(64 * 1024 + 1), "Ada", False), (b"NAME" * 10_000, "Ada Byron", False)],
+    ids=["small", "large request", "large answer"],
+)
+async def test_what_is_large_is_handed_over_and_read_in_a_thread(pop: Pop, body: bytes, user: str, here: bool) -> None:
+    version = await deploy(pop)
+    runner = pop.daemon.runtime.runner
+    await promoted(runner, pop, version)
+    readers: list[int] = []
+
+    def read(response: Response) -> Response:
+        readers.append(threading.get_ident())
+        return response
+
+    given = job(pop, "200~~%R", body=body)
+    given.request = msgspec.structs.replace(given.request, headers=(*given.request.headers, ("x-user", user)))
+    given.read = read
+    assert (runner.now(given) is not None) is here
+    assert readers == [threading.get_ident()] * here
+    found = await runner.run(given)
+    assert found.body == body.replace(b"NAME", user.encode())
+    assert (readers[-1] == threading.get_ident()) is here
+    assert runner.stats(version).outcomes.keys() == {"ok"}
 
 
 async def test_log_lines_of_a_call_on_the_loop_stand_there_once(pop: Pop) -> None:

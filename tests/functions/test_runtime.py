@@ -8,6 +8,7 @@ from edgecache.config.tree import Functions
 from edgecache.errors import ConfigError
 from edgecache.functions.manifest import Bind, Manifest, Phase
 from edgecache.functions.runtime import Runtime
+from edgecache.store.functions import Table, owner_key
 from edgecache.tasks import Tasks
 from edgecache.telemetry.metrics import Metrics
 from tests.functions.conftest import Parrot
@@ -31,6 +32,20 @@ async def test_what_was_deployed_runs_again_from_the_code_on_disk(tmp_path: Path
     (active,) = second.registry.active()
     assert (active.stable.version.label, active.trouble) == ("greet@1", "")
     assert second.report.all("acme")[0]["name"] == "greet"
+    await second.close()
+    await tasks.close()
+
+
+async def test_it_does_not_start_where_a_function_cannot_be_read(tmp_path: Path) -> None:
+    tasks = Tasks()
+    first = made(tmp_path, tasks)
+    await first.start()
+    await first.registry.deploy("acme", GREET, saying("hello"))
+    first._store.write(lambda txn: txn.put(Table.DEPLOYMENTS, owner_key("acme", "greet"), b"spoilt"))
+    await first.close()
+    second = made(tmp_path, tasks)
+    with pytest.raises(ConfigError, match="functions of this POP cannot be read: the record of function greet of acme"):
+        await second.start()
     await second.close()
     await tasks.close()
 

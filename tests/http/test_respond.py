@@ -277,10 +277,11 @@ async def test_a_stream_that_a_function_ends_has_one_error_event_and_no_clean_en
     assert not received.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.parametrize("body", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], ids=["empty", "forged"])
 @pytest.mark.parametrize("status", [204, 304])
-async def test_a_status_without_a_body_has_no_length(site, status: int) -> None:
+async def test_a_status_without_a_body_has_neither_length_nor_body(site, status: int, body: bytes) -> None:
     made: Site = await site()
-    made.script.answer = Reply(status, CacheInfo(CacheStatus.BYPASS, fwd="bypass"))
+    made.script.answer = Reply(status, CacheInfo(CacheStatus.BYPASS, fwd="bypass"), body=body)
     raw = await made.connect()
     for _ in range(2):
         found = await raw.post()

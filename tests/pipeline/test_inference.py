@@ -5,6 +5,8 @@ import json
 import msgspec
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from edgecache.clock import SystemClock
 from edgecache.errors import Forbidden
@@ -83,6 +85,39 @@ async def test_an_upstream_that_does_not_answer_is_told(pop: Pop, core, answers)
     assert (code, "429" in message) == (Code.UNAVAILABLE, True)
     await core.stop()
     assert (await refused(answers.infer(CONTEXT, MODEL, "Another?", Options())))[0] is Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, (0, 0)),
+        ({"prompt_tokens": None, "completion_tokens": 2}, (0, 2)),
+        ({"prompt_tokens": 3}, (3, 0)),
+        ({"prompt_tokens": "many"}, None),
+        ({"prompt_tokens": -1}, None),
+        ({"completion_tokens": 10**30}, None),
+        ([], None),
+    ],
+)
+async def test_tokens_are_what_the_upstream_says_and_nonsense_is_no_answer(start_pop, usage, expected) -> None:
+    message = {"role": "assistant", "content": "A drink."}
+    body = {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "usage": usage}
+    body["choices"] = [{"index": 0, "finish_reason": "stop", "message": message}]
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response(body)
+
+    site = web.Application()
+    site.router.add_post("/v1/chat/completions", answer)
+    async with TestServer(site) as upstream:
+        pop = await start_pop(str(upstream.make_url("")).rstrip("/"))
+        made = LocalAnswers(pop.daemon.embedder, Rules(admit, 64, 2048), clock=SystemClock())
+        made.attach(pop.daemon.pipeline)
+        if expected is None:
+            assert (await refused(made.infer(CONTEXT, MODEL, QUESTION, Options())))[0] is Code.UNAVAILABLE
+        else:
+            found = await made.infer(CONTEXT, MODEL, QUESTION, Options())
+            assert (found.text, found.prompt_tokens, found.completion_tokens) == ("A drink.", *expected)
 
 
 async def test_nobody_can_be_asked_before_the_pipeline_is_there(pop: Pop) -> None:

@@ -1,5 +1,7 @@
 """Streams that are changed on their way, and streams that are gathered."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecache.errors import UpstreamDied
-from edgecache.pipeline.streams import Changed, Events, Resumed, gather, in_form
+from edgecache.pipeline.streams import Changed, Events, Resumed, gather, in_form, in_form_later
 from edgecache.types import CacheInfo, CacheStatus, Reply
 from edgecache.wire import sse
 from tests.conftest import call, read
@@ -79,6 +81,23 @@ async def test_however_it_arrives_an_unchanged_stream_is_the_same_bytes(data: st
     assert b"".join([part async for part in changed]) == whole
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+async def test_the_last_event_is_changed_too_if_no_blank_line_ends_it(end: str) -> None:
+    changed = Changed(Chunks([EVENTS[0], EVENTS[2].rstrip() + end.encode()]), shout)
+    found = [part async for part in changed]
+    assert found == [EVENTS[0].replace(b'"a"', b'"A"'), EVENTS[2].replace(b'"b"', b'"B"')]
+
+
+async def test_what_a_change_of_the_last_event_raises_is_raised_and_the_event_is_not_sent() -> None:
+    async def refuse(_data: bytes, _number: int) -> bytes:
+        raise UpstreamDied("refused")
+
+    changed = Changed(Chunks([EVENTS[0].rstrip()]), refuse)
+    with pytest.raises(UpstreamDied):
+        await anext(changed)
+    assert [part async for part in changed] == []
+
+
 async def test_an_upstream_that_dies_is_told_after_what_came_and_its_listener_is_closed() -> None:
     chunks = Chunks(EVENTS[:1], UpstreamDied("gone"))
     changed = Changed(chunks, same)
@@ -143,3 +162,23 @@ def test_an_answer_takes_the_form_that_was_asked_for() -> None:
     content_type, events = in_form(ASKED, body)
     assert content_type.startswith("text/event-stream")
     assert events.endswith(sse.DONE)
+
+
+def answer(words: str) -> bytes:
+    message = {"role": "assistant", "content": words}
+    return json.dumps({"id": "1", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}).encode()
+
+
+@pytest.mark.parametrize(("length", "elsewhere"), [(10, False), (70_000, True)])
+async def test_a_large_answer_becomes_a_stream_and_is_gathered_while_others_go_on(length: int, elsewhere: bool) -> None:
+    others: list[str] = []
+    asyncio.get_running_loop().call_soon(others.append, "rendered")
+    content_type, events = await in_form_later(ASKED, answer("x" * length))
+    assert bool(others) is elsewhere
+    assert (content_type, events) == in_form(ASKED, answer("x" * length))
+    await asyncio.sleep(0)
+    others.clear()
+    asyncio.get_running_loop().call_soon(others.append, "gathered")
+    whole = await gather(ASKED, streamed(Chunks([events])), 1_000_000)
+    assert bool(others) is elsewhere
+    assert b'"%b"' % (b"x" * length) in (whole or b"")

@@ -29,7 +29,7 @@ class Zone:
         self.answers = [[ip_address(text) for text in answer.split()] for answer in answers]
         self.asked: list[str] = []
 
-    async def addresses(self, host: str, _port: int):
+    async def addresses(self, host: str, _port: int, _owner: str):
         self.asked.append(host)
         found = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if not found:
@@ -47,7 +47,7 @@ async def head_of(reader: asyncio.StreamReader) -> bytes:
 
 
 async def fetch(outbound, url: str, method: str = "GET", headers=(), body=b"", *, most=100_000, timeout=5.0):
-    return await outbound.fetch(outgoing(method, url, headers, body), most=most, timeout=timeout)
+    return await outbound.fetch(outgoing(method, url, headers, body), owner="acme", most=most, timeout=timeout)
 
 
 def answering(answer: bytes, seen: list[bytes] | None = None):
@@ -195,7 +195,7 @@ async def test_the_host_header_and_the_next_address_of_a_name(raw_server) -> Non
 class Nothing:
     """Knows every name, and no address."""
 
-    async def addresses(self, _host: str, _port: int):
+    async def addresses(self, _host: str, _port: int, _owner: str):
         return []
 
 
@@ -275,7 +275,7 @@ async def test_a_server_that_drips(raw_server, outbound) -> None:
 
 async def test_a_name_server_that_never_answers() -> None:
     class Silent:
-        async def addresses(self, _host: str, _port: int):
+        async def addresses(self, _host: str, _port: int, _owner: str):
             await asyncio.Event().wait()
 
     with pytest.raises(UpstreamTimeout):

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -12,8 +11,8 @@ from edgecache.config.tree import Functions
 from edgecache.wasm.remote import Workers
 from edgecache.wasm.vault import Artefact
 
-workers = Workers(Path(sys.argv[1]), Functions(threads=1), SystemClock())
-artefact = msgspec.json.decode(sys.argv[2], type=Artefact, dec_hook=lambda kind, plain: kind(plain))
+workers = Workers(Functions(threads=1), SystemClock())
+artefact = msgspec.json.decode(sys.argv[1], type=Artefact, dec_hook=lambda kind, plain: kind(plain))
 workers.load(artefact, "acme")
 os.write(1, f"{workers.processes['acme']}\n".encode())
 signal.pause()

@@ -1,3 +1,4 @@
+import os
 import socket
 import struct
 import threading
@@ -127,6 +128,24 @@ def test_nothing_in_time_is_a_timeout(pair) -> None:
 def test_a_reader_that_does_not_read_is_a_timeout(pair) -> None:
     with pytest.raises(TimeoutError):
         Channel(pair[0], ToWorker).send(Done(200, (), bytes(8 << 20), Usage()), wait=0.01)
+
+
+def test_a_descriptor_comes_between_two_messages(pair) -> None:
+    near, far, worker = Channel(pair[0], FromWorker), Channel(pair[1], FromWorker), Channel(pair[1], ToWorker)
+    read, write = os.pipe()
+    near.send(Unload(1))
+    near.hand(write)
+    near.send(Fine())
+    os.close(write)
+    assert worker.receive() == Unload(1)
+    with os.fdopen(worker.handed(), "wb") as file:
+        file.write(b"hello")
+    assert os.read(read, 10) == b"hello"
+    os.close(read)
+    assert far.receive() == Fine()
+    near.send(Unload(1))
+    with pytest.raises(ConnectionResetError):
+        worker.handed()
 
 
 def test_the_end_is_no_message(pair) -> None:

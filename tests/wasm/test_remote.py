@@ -47,12 +47,12 @@ def make(engine: Engine, tmp_path: Path) -> Make:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Workers]]:
+def start() -> Iterator[Callable[..., Workers]]:
     running: list[Workers] = []
 
     def started(clock: Clock | None = None, **settings: object) -> Workers:
         changed = msgspec.structs.replace(SETTINGS, **settings)
-        running.append(Workers(tmp_path, changed, clock or SystemClock()))
+        running.append(Workers(changed, clock or SystemClock()))
         return running[-1]
 
     yield started
@@ -230,6 +230,40 @@ def test_a_worker_ends_with_its_last_function(workers: Workers, make: Make) -> N
     assert workers.processes == {}
 
 
+def test_a_worker_ends_with_the_function_that_could_not_be_loaded(workers: Workers, make: Make) -> None:
+    artefact = make()
+    artefact.code.write_bytes(b"evil")
+    with pytest.raises(FunctionFault):
+        workers.load(artefact, "acme")
+    assert workers.processes == {}
+
+
+class Between:
+    """A lock that does something once, right after it was let go for the first time."""
+
+    def __init__(self, lock: threading.Lock, then: Callable[[], object]) -> None:
+        self._lock = lock
+        self._then = [then]
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if self._then:
+            self._then.pop()()
+
+
+def test_a_function_that_comes_while_the_last_one_goes_keeps_its_worker(workers: Workers, make: Make) -> None:
+    first, artefact, later = workers.load(make(), "acme"), make(), []
+    group = workers._groups["acme"]
+    group._lock = Between(group._lock, lambda: later.append(workers.load(artefact, "acme")))
+    first.close()
+    pid = workers.processes["acme"]
+    assert later[0].run(request(), LIMITS).status == 200
+    assert workers.processes["acme"] == pid
+
+
 def test_closing_ends_all(start, make: Make) -> None:
     workers = start()
     workers.load(make(), "acme")
@@ -251,9 +285,9 @@ def test_a_worker_that_cannot_start(start, make: Make) -> None:
     assert raised.value.fault is Fault.CRASH
 
 
-def test_workers_die_with_the_daemon(make: Make, tmp_path: Path) -> None:
+def test_workers_die_with_the_daemon(make: Make) -> None:
     artefact = msgspec.json.encode(make(), enc_hook=str).decode()
-    command = [sys.executable, str(CHILD), str(tmp_path), artefact]
+    command = [sys.executable, str(CHILD), artefact]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout
         worker = int(daemon.stdout.readline())

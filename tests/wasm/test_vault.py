@@ -1,3 +1,4 @@
+import os
 import stat
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from edgecache.errors import ConfigError, FunctionFault
 from edgecache.wasm.base import Kind
 from edgecache.wasm.facts import Facts
-from edgecache.wasm.vault import Artefact, Sealed, Vault, digest_of, read_key, verified
+from edgecache.wasm.vault import Artefact, Sealed, Vault, copied, digest_of, read_key, verified
 
 CHILD = Path(__file__).parent / "child_vault.py"
 KEY = b"k" * 32
@@ -215,3 +216,17 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
     path.symlink_to("/dev/zero")
     with pytest.raises(ConfigError, match=str(path)):
         read_key(path)
+
+
+def test_a_copy_is_compared_and_stays_as_it_is(vault: Vault) -> None:
+    made = sealed(vault)
+    code = made.code.read_bytes()
+    copy = copied(made)
+    made.code.write_bytes(b"evil")
+    with os.fdopen(copy, "rb") as file:
+        assert file.read() == code
+    with pytest.raises(FunctionFault, match="altered on disk"):
+        copied(made)
+    made.code.unlink()
+    with pytest.raises(FunctionFault, match="cannot be read"):
+        copied(made)

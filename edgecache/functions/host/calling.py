@@ -18,7 +18,7 @@ from edgecache.upstream.outbound import Outbound
 from edgecache.wasm.hostcalls import Code, HostRefused
 
 T = TypeVar("T")
-_NO_DATA: Mapping[str, str] = {}
+_NO_DATA: Mapping[str, Any] = {}
 _LONGEST = 200
 """Characters of what an audit is about."""
 
@@ -40,10 +40,10 @@ class Calling:
     """One call of one version of a function. Runs in one thread.
 
     `subject` and `effect` say for the audit what the operation at hand is about, and whether it changes, reveals or
-    spends something; never a value.
+    spends something; never a value. `tokens` are those that it took, by type.
     """
 
-    __slots__ = ("budget", "context", "effect", "grants", "services", "subject", "version")
+    __slots__ = ("budget", "context", "effect", "grants", "services", "subject", "tokens", "version")
 
     def __init__(self, version: Version, context: Context, grants: Grants, budget: Budget, services: Services) -> None:
         self.version = version
@@ -53,19 +53,22 @@ class Calling:
         self.services = services
         self.subject = ""
         self.effect = False
+        self.tokens: Mapping[str, int] = {}
 
     def about(self, subject: str, *, effect: bool = False) -> None:
         """Say what the operation is about, before it may be refused."""
         self.subject = subject
         self.effect = effect
+        self.tokens = {}
 
     def audit(self, op: str, result: str) -> None:
         """Keep that `op` was denied, or done with an effect."""
         level: Level = "warn" if result == Code.DENIED else "info"
         about = f"{op} {self._redacted(self.subject)[:_LONGEST]}".rstrip()  # whole first: no half of a secret is left
-        self.publish("audit", level, f"{about}: {result}", data={"op": op, "result": result})
+        tokens = {f"{kind}_tokens": number for kind, number in self.tokens.items()}
+        self.publish("audit", level, f"{about}: {result}", data={"op": op, "result": result, **tokens})
 
-    def publish(self, event: Event, level: Level, line: str, *, data: Mapping[str, str] = _NO_DATA) -> None:
+    def publish(self, event: Event, level: Level, line: str, *, data: Mapping[str, Any] = _NO_DATA) -> None:
         """Put a record into the function's journal, without its secrets."""
         tenant, name = self.version.tenant, self.version.name
         record = Record(

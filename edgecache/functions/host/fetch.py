@@ -22,7 +22,9 @@ def _fetch(calling: Calling, fields: list[bytes]) -> Iterable[bytes]:
     calling.grants.target(request.target)
     budget, outbound = calling.budget, calling.services.outbound
     try:
-        found = calling.wait(outbound.fetch(request, most=budget.bytes_left, timeout=budget.time_left))
+        found = calling.wait(
+            outbound.fetch(request, owner=calling.version.tenant, most=budget.bytes_left, timeout=budget.time_left)
+        )
     except OutOfReach as error:
         raise HostRefused(Code.DENIED, str(error)) from error
     except TooLarge as error:

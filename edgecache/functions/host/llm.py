@@ -18,6 +18,7 @@ def _infer(calling: Calling, fields: list[bytes]) -> Iterable[bytes]:
     calling.about(model, effect=True)
     calling.grants.model(model)
     found = calling.wait(calling.services.answers.infer(calling.context, model, prompt, _options(said)))
+    calling.tokens = {"prompt": found.prompt_tokens, "completion": found.completion_tokens}
     return found.text.encode(), b"%d" % found.prompt_tokens, b"%d" % found.completion_tokens
 
 
@@ -28,6 +29,7 @@ def _embed(calling: Calling, fields: list[bytes]) -> Iterable[bytes]:
     if len(texts) > _MOST_TEXTS:
         raise HostRefused(Code.INVALID, f"llm.embed takes {_MOST_TEXTS} texts at most, not {len(texts)}")
     tokens, vectors = calling.wait(calling.services.answers.embed(calling.context, model, texts))
+    calling.tokens = {"prompt": tokens}
     return b"%d" % tokens, *vectors
 
 

@@ -25,6 +25,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     here = scope(request)
     here.runtime.registry.deployment(here.tenant, here.name)
     wanted, lines = _filter(request), _number(request, "lines", _LINES, 0, _MOST_LINES)
+    here.runtime.runner.flush()
     journal = here.runtime.journal
     follow = _choice(request, "follow", ("true", "false"), "false") == "true"
     if not follow:

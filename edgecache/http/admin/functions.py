@@ -26,6 +26,7 @@ from edgecache.store.kv import KvInvalid, QuotaExceeded
 _SMALL = 64 * 1024
 """Bytes of the largest part of an upload that is not the artefact."""
 _CHUNK = 256 * 1024
+_PARTS = ("manifest", "artefact", "signature", "canary", "message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,9 @@ async def _parts(request: web.Request, largest: int) -> dict[str, bytes]:
             async for part in await request.multipart():
                 if not isinstance(part, BodyPartReader) or part.name is None:
                     raise BadRequest("Every part of an upload has a name.")
+                if part.name not in _PARTS:
+                    known = ", ".join(_PARTS)
+                    raise BadRequest(f"An upload has no part {part.name[:50]!r}; it may have {known}.")
                 if part.name in found:
                     raise BadRequest(f"The part `{part.name[:50]}` is there twice.")
                 found[part.name] = await _read(part, largest if part.name == "artefact" else _SMALL)

@@ -12,6 +12,18 @@ def test_a_prompt_is_answered_for_the_tenant(bench, ask) -> None:
     assert bench.answers.options == [Options()]
 
 
+def test_tokens_are_counted_and_those_of_a_prompt_are_in_its_audit(bench, ask, refusal) -> None:
+    host = bench.host(MODELS)
+    ask(host, "llm.infer", "parrot", "hello")
+    assert (bench.tokens("prompt"), bench.tokens("completion")) == (5, 2)
+    ask(host, "llm.embed", "embed-small", "ab", "c")
+    refusal(host, "llm.infer", "embed-small", "hello")
+    assert (bench.tokens("prompt"), bench.tokens("completion")) == (8, 2)
+    answered, refused = bench.journal.records("acme", "f")
+    assert answered.data == {"op": "llm.infer", "result": "ok", "prompt_tokens": 5, "completion_tokens": 2}
+    assert refused.data == {"op": "llm.infer", "result": "not-found"}
+
+
 def test_options_are_passed_on(bench, ask) -> None:
     ask(bench.host(MODELS), "llm.infer", "parrot", "x", "100", "1.1", "64", "0.8", "40", "0.9")
     ask(bench.host(MODELS), "llm.infer", "parrot", "x", "", "", "", "0", "", "")

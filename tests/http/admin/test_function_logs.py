@@ -42,6 +42,15 @@ async def test_the_latest_records_are_told_and_can_be_narrowed(pop: Pop, admin) 
         assert [each["text"] for each in records] == ["loud"], narrowed
 
 
+async def test_a_call_is_there_once_it_has_been_answered(pop: Pop, admin) -> None:
+    routed = {"name": "greet", "bind": [{"phase": "route"}]}
+    assert (await admin.post(ROOT, **upload("two", routed))).status_code == 200
+    async with httpx.AsyncClient(base_url=pop.url) as client:
+        assert (await client.get("/fn/greet")).headers["x-said"] == "two"
+    (call,) = (await admin.get(LOGS, params={"event": "call"})).json()["records"]
+    assert (call["phase"], call["version"]) == ("route", 2)
+
+
 async def test_a_tail_tells_what_was_and_goes_on_with_what_comes(pop: Pop, admin) -> None:
     say(pop, "before")
     told: list[str] = []

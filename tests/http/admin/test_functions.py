@@ -108,6 +108,7 @@ async def test_what_does_not_exist_is_404_and_says_so(admin, path: str) -> None:
         (upload(canary="0"), 400, "above 0 and below 100"),
         (upload(canary="many"), 400, "above 0 and below 100"),
         (upload(signature="%%"), 400, "base64"),
+        (upload(extra="x" * 70_000), 400, "no part 'extra'; it may have manifest, artefact,"),
         (upload(message="m" * 70_000), 413, "larger than 65536"),
     ],
 )

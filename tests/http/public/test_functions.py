@@ -64,6 +64,20 @@ async def test_a_status_without_a_body_has_none(pop: Pop, status: int) -> None:
     assert "transfer-encoding" not in response.headers
 
 
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_body_where_none_may_be_forges_no_response_on_the_connection(pop: Pop, status: int) -> None:
+    await deploy(pop, ROUTE)
+    reader, writer = await asyncio.open_connection(*pop.url.removeprefix("http://").split(":"))
+    heads = []
+    async with asyncio.timeout(10):
+        for say in (f"{status}~etag: x~~HTTP/1.1 418 Forged~~~~", "200~~ok"):
+            writer.write(f"GET /fn/puppet/ HTTP/1.1\r\nhost: localhost\r\nx-say-route: {say}\r\n\r\n".encode())
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+        assert await reader.readuntil(b"0\r\n\r\n") == b"2\r\nok\r\n0\r\n\r\n"
+    writer.close()
+    assert [int(head.split()[1]) for head in heads] == [status, 200]
+
+
 async def test_what_belongs_to_the_connection_or_to_us_stays_out(pop: Pop) -> None:
     await deploy(pop, ROUTE)
     say = "200~connection: close~transfer-encoding: chunked~content-length: 99~server: mine~x-edgecache-status: HIT~~ok"
