@@ -5,10 +5,9 @@ special-purpose addresses (RFC 6890), kept here rather than asked of `ipaddress`
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 SPECIAL: tuple[tuple[str, str], ...] = (
     ("0.0.0.0/8", "unspecified"),

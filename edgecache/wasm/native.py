@@ -82,7 +82,6 @@ error_new = _declare(_held, "wasmtime_error_new", c_void_p, c_char_p)
 error_message = _declare(_held, "wasmtime_error_message", None, c_void_p, c_void_p)
 error_delete = _declare(_held, "wasmtime_error_delete", None, c_void_p)
 trap_new = _declare(_held, "wasmtime_trap_new", c_void_p, c_char_p, c_size_t)
-trap_code = _declare(_held, "wasmtime_trap_code", c_bool, c_void_p, c_void_p)
 trap_message = _declare(_held, "wasm_trap_message", None, c_void_p, c_void_p)
 trap_delete = _declare(_held, "wasm_trap_delete", None, c_void_p)
 
@@ -198,5 +197,4 @@ functype_delete = _declare(_held, "wasm_functype_delete", None, c_void_p)
 valtype_new = _declare(_held, "wasm_valtype_new", c_void_p, c_uint8)
 valtype_equal = _declare(_held, "wasmtime_wasm_valtype_equal", c_bool, c_void_p, c_void_p)
 """`wasm_valtype_kind` is not for what strangers upload: it ends the process at types that it does not know (v128)."""
-valtype_delete = _declare(_held, "wasm_valtype_delete", None, c_void_p)
 valtype_vec_new = _declare(_held, "wasm_valtype_vec_new", None, c_void_p, c_size_t, c_void_p)
