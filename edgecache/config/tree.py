@@ -261,7 +261,7 @@ class Functions(Section, frozen=True):
     enabled: Annotated[bool, _doc("run functions; off = uploads are refused and none runs")] = True
     threads: Annotated[Count, _doc("functions that run at once beside the event loop; more wait")] = 4
     instances: Annotated[Count, _doc("sandboxes alive at once, per POP (pooling allocator)")] = 64
-    tick: Annotated[Positive, _doc("s between two looks at the clock of running functions (epoch)")] = 0.001
+    tick: Annotated[Positive, _doc("s of an epoch, in which the CPU time of functions is counted out")] = 0.001
     inline: Annotated[
         Seconds, _doc("a function whose p99 is below so many s, and that never waits, runs on the event loop; 0 = none")
     ] = 0.0002

@@ -31,12 +31,12 @@ class Template:
 
 
 TEMPLATES = (
-    Template("js", "script", "nothing", "0.2 ms"),
+    Template("js", "script", "nothing", "0.3 ms"),
     Template("python", "component", "Python 3.10+", "2 ms"),
-    Template("rust", "core", "cargo, target wasm32-unknown-unknown", "35 us"),
-    Template("c", "core", "zig (pip install ziglang), or clang and lld", "12 us"),
-    Template("zig", "core", "zig (pip install ziglang)", "30 us"),
-    Template("assemblyscript", "core", "Node.js 20+", "50 us"),
+    Template("rust", "core", "cargo, target wasm32-unknown-unknown", "50 us"),
+    Template("c", "core", "zig (pip install ziglang), or clang and lld", "30 us"),
+    Template("zig", "core", "zig (pip install ziglang)", "35 us"),
+    Template("assemblyscript", "core", "Node.js 20+", "25 us"),
 )
 
 

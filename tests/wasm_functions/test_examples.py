@@ -55,3 +55,18 @@ def test_the_artefact_is_what_the_source_builds_to(name: str, tmp_path: Path) ->
     (copied / "function.wasm").unlink()
     build(project.find(copied), {"PATH": os.defpath, "HOME": str(tmp_path)}, SystemClock())
     assert (copied / "function.wasm").read_bytes() == committed
+
+
+@pytest.mark.parametrize(
+    ("helper", "template"),
+    [
+        ("redact-pii/edgecache.h", "c/edgecache.h"),
+        ("translate-units/edgecache.zig", "zig/edgecache.zig"),
+        ("geo-compliance/src/edgecache.rs", "rust/src/edgecache.rs"),
+        ("npc-dialogue/assembly/edgecache.ts", "assemblyscript/assembly/edgecache.ts"),
+    ],
+)
+def test_what_examples_build_upon_is_what_starters_get(helper: str, template: str) -> None:
+    """A function's folder stands alone, so each has a copy; they must not drift apart."""
+    templates = ROOT.parent / "edgecache" / "workshop" / "templates"
+    assert (ROOT / helper).read_bytes() == (templates / template).read_bytes()
