@@ -4,7 +4,8 @@
   x ConfigError                  the daemon refuses to start (exit 78)
   x ClientError                  the request is at fault; never retried
     + BadRequest 400, Unauthorized 401, Forbidden 403, UnknownUrl 404, MethodNotAllowed 405, ModelNotFound 404,
-      NotFound 404, RequestTimeout 408, TooLarge 413, UnsupportedMedia 415, HeadersTooLarge 431
+      NotFound 404, RequestTimeout 408, TooLarge 413, UnsupportedMedia 415, RateLimited 429, HeadersTooLarge 431,
+      ResidencyRefused 451
   x ServerError                  this POP is at fault or too busy
     + Overloaded 503, NotCached 504
   x FunctionRefused 422            an upload that is not taken; the message says by which rule
@@ -122,6 +123,22 @@ class UnsupportedMedia(ClientError):
     default_code = "unsupported_media_type"
 
 
+class RateLimited(ClientError):
+    """A rate or a budget of the key or the tenant is used up; `code` is `insufficient_quota` for a budget."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+
+
+class ResidencyRefused(ClientError):
+    """No upstream stands where the tenant's prompts may be processed. Never made good by one that stands elsewhere."""
+
+    status = 451
+    type = "permission_error"
+    default_code = "residency"
+
+
 class HeadersTooLarge(ClientError):
     """The header section is over the limit."""
 
@@ -134,7 +151,10 @@ class ServerError(EdgeCacheError):
 
 
 class Overloaded(ServerError):
-    """A limit on concurrent work is reached, or the POP is draining."""
+    """A limit on concurrent work is reached, or the POP is draining.
+
+    Where the broker refuses, `code` says why: `queue_full`, `shed`, `predicted_miss`, `due_time_passed`.
+    """
 
     status = 503
     default_code = "overloaded"

@@ -3,12 +3,60 @@
 Those made for every request are msgspec structs: a frozen dataclass of ten fields takes ten times as long to make.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+
+class ServiceClass(StrEnum):
+    """How urgent a request is, best first. A key's policy says which it may have; a request may only ask for less."""
+
+    REALTIME = "realtime"
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+    @property
+    def rank(self) -> int:
+        """0 for the best."""
+        return _CLASSES.index(self)
+
+
+_CLASSES = tuple(ServiceClass)
+
+
+class Tier(StrEnum):
+    """Where an upstream stands, nearest first."""
+
+    EDGE = "edge"
+    PEER = "peer"
+    REGIONAL = "regional"
+    CORE = "core"
+
+    @property
+    def rank(self) -> int:
+        """0 for the nearest."""
+        return _TIERS.index(self)
+
+
+_TIERS = tuple(Tier)
+
+
+class Purpose(StrEnum):
+    """Why an upstream is asked."""
+
+    CLIENT = "client"
+    FUNCTION = "function"
+    RENEW = "renew"
+    """A new answer in place of one that has expired or is about to."""
+    SAMPLE = "sample"
+    """A second answer, to find out whether a semantic hit or a small model was right."""
+    JUDGE = "judge"
+    MIRROR = "mirror"
+    """A new model, for comparison."""
 
 
 class Endpoint(StrEnum):
@@ -25,6 +73,33 @@ class Endpoint(StrEnum):
         return "/v1/" + self.value.replace(".", "/")
 
 
+class Allowance(msgspec.Struct, frozen=True):
+    """What `holder`, a tenant (`ID`) or one of its keys (`ID/KEY`), may take. 0 = no limit; `budget` is in USD."""
+
+    holder: str
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    budget: float = 0.0
+    period: Literal["day", "month"] = "month"
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """On which terms a tenant, by one of its keys, is served: its policy, never what a request says of itself.
+
+    `service` is the best class; `residency` the jurisdictions that its prompts may be processed in, empty = any;
+    `weight` its share where requests wait; `continuation` lets another upstream continue a stream that died.
+    """
+
+    service: ServiceClass = ServiceClass.STANDARD
+    residency: frozenset[str] = frozenset()
+    weight: float = 1.0
+    continuation: bool = False
+    allowances: tuple[Allowance, ...] = ()
+
+
+_NO_TERMS = Terms()
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """Who a request belongs to. Entries of one tenant are never visible to another."""
@@ -34,6 +109,60 @@ class Tenant:
     """The client's own credential, kept only when `auth.mode = "forward"` sends it upstream."""
     writer: str = ""
     """A short hash that names the API key of the request (`edgecache keys list` prints it); empty without keys."""
+    terms: Terms = _NO_TERMS
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What the `EdgeCache-*` headers of a request say about routing. They can only tighten what its key may have.
+
+    `deadline` is in seconds from `arrived` (monotonic); `residency` None = all that the tenant's allows. `hops` counts
+    the POPs that have handed the request on.
+    """
+
+    service: ServiceClass | None = None
+    deadline: float | None = None
+    residency: frozenset[str] | None = None
+    hops: int = 0
+    arrived: float | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request to an upstream and what it took. Times in seconds, `cost` in USD by the price list `price`.
+
+    `outcome` is `ok`, `rejected` (the upstream's 4xx), `overloaded`, `failed`, `timeout`, `cut` (it died on the way),
+    `cancelled` (nobody wanted it any more) or `hedge_lost`; empty while it runs. `estimated` = its tokens were counted
+    here, since the upstream did not say.
+    """
+
+    upstream: str
+    tier: str
+    region: str
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    estimated: bool = False
+    cost: float = 0.0
+    price: str = ""
+    ttft: float = 0.0
+    seconds: float = 0.0
+    outcome: str = ""
+    hedge: bool = False
+
+
+@dataclass(slots=True)
+class Account:
+    """What one request has cost so far: the attempts that were made for it. `router.ledger` keeps the books.
+
+    `open` counts who may still add to it: the request itself and each attempt in progress. `service` is the class in
+    which it was served.
+    """
+
+    attempts: list[Attempt] = field(default_factory=list)
+    open: int = 1
+    service: str = ""
+    purpose: Purpose = Purpose.CLIENT
 
 
 class Mode(StrEnum):
@@ -76,7 +205,8 @@ class Call(msgspec.Struct, frozen=True):
     `body` is the decoded JSON object, `raw` the bytes it came from, `headers` the few request headers that may travel
     upstream (`traceparent`, session affinity), in lower case. `client` is all the client sent, for functions only, by
     case-insensitive names. `inner` calls are made by a function: no function runs on them. `upstream` names the one
-    that a function has chosen; empty = any that serves the model.
+    that a function has chosen; empty = any that serves the model. `account` is where its attempts are booked; None =
+    the dispatcher opens one.
     """
 
     request_id: str
@@ -92,6 +222,9 @@ class Call(msgspec.Struct, frozen=True):
     client: Mapping[str, str] = {}
     inner: bool = False
     upstream: str = ""
+    wishes: Wishes = Wishes()
+    purpose: Purpose = Purpose.CLIENT
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,3 +379,5 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    usage: Callable[[], tuple[int, int, int, bool] | None] | None = None
+    """Prompt, generated and cached tokens of an upstream's answer, and whether they are estimated; once it ended."""

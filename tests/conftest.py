@@ -21,6 +21,8 @@ from edgecache.types import Call, Controls, Endpoint, Reply, Tenant
 from edgecache.wire import openai
 
 MODEL = "edge-test"
+VIOLATIONS = "edgecache_residency_violations_total"
+"""A counter that must be 0, whatever happens."""
 
 
 def configuration(data: Path, url: str, **sections: Any) -> Config:
@@ -109,7 +111,7 @@ async def read(reply: Reply) -> bytes:
 
 @pytest.fixture
 async def start_pop(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Pop]]]:
-    """Starts POPs; all are stopped at the end of the test."""
+    """Starts POPs; all are stopped at the end of the test, when none may have stopped a prompt at a border."""
     running: list[Daemon] = []
 
     async def start(url: str, *, data: Path | None = None, clock: Clock | None = None, **sections: Any) -> Pop:
@@ -122,6 +124,8 @@ async def start_pop(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Pop
     yield start
     for daemon in running:
         await daemon.stop()
+    violations = [daemon.metrics.registry.get_sample_value(VIOLATIONS) for daemon in running]
+    assert violations == [0.0] * len(running)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import http.client
 import json
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +38,10 @@ class Admin:
         with self.open("GET", path + (f"?{urlencode(query)}" if query else "")) as response:
             return json.load(response)
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         """The JSON answer to `POST path` with `body` as JSON, or as it is if it is bytes."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with self.open("POST", path, raw) as response:
+        with self.open("POST", path, raw, headers=headers) as response:
             return json.load(response)
 
     def put(self, path: str, body: Any) -> Any:
@@ -84,7 +85,12 @@ class Admin:
 
     @contextmanager
     def open(
-        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, kind: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        kind: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer to a request while the block runs; an iterator as body is sent in chunks. `kind`: its media type.
 
@@ -95,7 +101,8 @@ class Admin:
             self._place.host or "127.0.0.1", self._place.port, timeout=self._timeout
         )
         try:
-            connection.request(method, path, body, self._headers | ({"content-type": kind} if kind else {}))
+            more = ({"content-type": kind} if kind else {}) | dict(headers or {})
+            connection.request(method, path, body, self._headers | more)
             response = connection.getresponse()
             if response.status >= 400:
                 raise EdgeCacheError(f"{path}: {_message(response)}")
@@ -114,6 +121,16 @@ def _message(response: http.client.HTTPResponse) -> str:
         return str(json.loads(raw)["detail"])
     except (ValueError, KeyError, TypeError):
         return f"{response.status} {response.reason}"
+
+
+def request_body(file: Path) -> bytes:
+    """What stands in `file`; - is standard input."""
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise EdgeCacheError(f"{file}: {error.strerror}") from error
 
 
 def connect(config: Path | None, place: str | None, token: str | None, *, timeout: float | None = 60.0) -> Admin:

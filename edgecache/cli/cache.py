@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any
 from urllib.parse import urlencode
@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import typer
 
 from edgecache.cli import output
-from edgecache.cli.admin import AdminAddress, Token, connect
+from edgecache.cli.admin import AdminAddress, Token, connect, request_body
 from edgecache.cli.settings import ConfigFile
 from edgecache.errors import EdgeCacheError
 
@@ -30,7 +30,7 @@ def stats(
 ) -> None:
     """Print how much is stored, in how many bytes, and the estimated wrong-hit rate."""
     report = connect(config, admin, token).get("/admin/v1/cache/stats")
-    output.show(report if as_json else dict(_flat(report)), as_json=as_json)
+    output.show(report if as_json else dict(output.flat(report)), as_json=as_json)
 
 
 @app.command()
@@ -47,9 +47,8 @@ def explain(
     as_json: output.AsJson = False,
 ) -> None:
     """Say why a request would hit or miss: scope, nearest entries, what tells them apart, the verdict and its rule."""
-    body = sys.stdin.buffer.read() if str(file) == "-" else _read(file)
     query = urlencode({"endpoint": endpoint, "tenant": tenant})
-    report = connect(config, admin, token).post(f"/admin/v1/cache/explain?{query}", body)
+    report = connect(config, admin, token).post(f"/admin/v1/cache/explain?{query}", request_body(file))
     if as_json:
         output.show(report, as_json=True)
     else:
@@ -59,28 +58,13 @@ def explain(
 def _explain(report: dict[str, Any]) -> None:
     """One fact a line, then the nearest entries, then what is held of each of them."""
     questions, candidates = report.pop("questions", []), report.pop("candidates", [])
-    output.show(dict(_flat(report)), as_json=False)
+    output.show(dict(output.flat(report)), as_json=False)
     if questions:
         output.show(questions, as_json=False, title="nearest entries")
         rows = [
             each | {"apart": "; ".join(f"{k}: {v}" for k, v in each.get("apart", {}).items())} for each in candidates
         ]
         output.show(rows, as_json=False, title="what is held of them")
-
-
-def _flat(report: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in report.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise EdgeCacheError(f"{file}: {error.strerror}") from error
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from edgecache import __version__
-from edgecache.cli import bench, cache, config, fn, keys, models, output, reference, serve, sim, verdicts
+from edgecache.cli import bench, cache, config, fn, keys, models, output, reference, route, serve, sim, usage, verdicts
 from edgecache.errors import ConfigError, EdgeCacheError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(fn.app, name="fn")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(route.app, name="route")
+app.add_typer(usage.app, name="usage")
 app.add_typer(sim.app, name="sim")
 app.add_typer(bench.app, name="bench")
 

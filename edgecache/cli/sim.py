@@ -23,10 +23,18 @@ def core(
     ),
     dialect: Annotated[str | None, typer.Option(help="Whose wire habits: openai, trtllm, dynamo, vllm.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A served model name; may be given more than once.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="A loaded LoRA adapter; may be given more than once.")] = None,
     time_to_first_token: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    prefill_time_per_token: Annotated[float | None, typer.Option(help="Seconds for each new prompt token.")] = None,
     inter_token_latency: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    time_factor: Annotated[float | None, typer.Option(help="All delays times this.")] = None,
+    time_factor_under_load: Annotated[float | None, typer.Option(help="Delays times this when full.")] = None,
     max_num_seqs: Annotated[int | None, typer.Option(help="Requests generated at once.")] = None,
+    max_waiting_queue_length: Annotated[int | None, typer.Option(help="Requests that may wait.")] = None,
     failure_injection_rate: Annotated[float | None, typer.Option(help="Share of requests that fail.")] = None,
+    failure_type: Annotated[
+        list[str] | None, typer.Option(help="How they fail, as in core.failure_types; may be given more than once.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of delays, lengths and failures.")] = None,
     as_json: output.AsJson = False,
 ) -> None:
@@ -34,10 +42,16 @@ def core(
     options: dict[str, Any] = {
         "core.dialect": dialect,
         "core.models": model or None,
+        "core.loras": lora or None,
         "core.time_to_first_token": time_to_first_token,
+        "core.prefill_time_per_token": prefill_time_per_token,
         "core.inter_token_latency": inter_token_latency,
+        "core.time_factor": time_factor,
+        "core.time_factor_under_load": time_factor_under_load,
         "core.max_num_seqs": max_num_seqs,
+        "core.max_waiting_queue_length": max_waiting_queue_length,
         "core.failure_injection_rate": failure_injection_rate,
+        "core.failure_types": failure_type or None,
         "core.seed": seed,
     }
     try:

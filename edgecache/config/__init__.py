@@ -1,12 +1,26 @@
 """The configuration: one frozen tree, read once, from one TOML file, the environment and the command line."""
 
+from edgecache.config.access import Auth, AuthKey, AuthTenant, Quota
 from edgecache.config.load import Loaded, load
+from edgecache.config.routing import (
+    Ejection,
+    Hedging,
+    Ledger,
+    Mirror,
+    Price,
+    Route,
+    Router,
+    RouteTarget,
+    ServiceLevel,
+    ServiceLevels,
+    SmallModel,
+    Upstream,
+    UpstreamModel,
+)
 from edgecache.config.tree import (
     Admin,
     AdminDeveloper,
     Admission,
-    Auth,
-    AuthTenant,
     Cache,
     Config,
     Core,
@@ -20,7 +34,6 @@ from edgecache.config.tree import (
     Semantic,
     Server,
     Store,
-    Upstream,
 )
 
 __all__ = [
@@ -28,21 +41,35 @@ __all__ = [
     "AdminDeveloper",
     "Admission",
     "Auth",
+    "AuthKey",
     "AuthTenant",
     "Cache",
     "Config",
     "Core",
+    "Ejection",
     "Embed",
     "Functions",
+    "Hedging",
     "HitPolicy",
     "Learning",
+    "Ledger",
     "Limits",
     "Loaded",
     "Log",
+    "Mirror",
+    "Price",
+    "Quota",
+    "Route",
+    "RouteTarget",
+    "Router",
     "ScopePolicy",
     "Semantic",
     "Server",
+    "ServiceLevel",
+    "ServiceLevels",
+    "SmallModel",
     "Store",
     "Upstream",
+    "UpstreamModel",
     "load",
 ]

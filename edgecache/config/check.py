@@ -8,7 +8,10 @@ from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from edgecache.config import address, secret
-from edgecache.config.tree import Admin, Auth, Cache, Config, Core, Functions, ScopePolicy, Semantic
+from edgecache.config.access import Auth, AuthTenant
+from edgecache.config.routing import Upstream
+from edgecache.config.tree import Admin, Cache, Config, Core, Functions, ScopePolicy, Semantic
+from edgecache.types import Tier
 
 Finding = tuple[str, str]
 """A dotted key, and what is wrong with it."""
@@ -20,6 +23,7 @@ def findings(config: Config) -> Iterator[Finding]:
     yield from _developers(config.admin)
     yield from _auth(config.auth)
     yield from _upstreams(config)
+    yield from _router(config)
     yield from _core(config.core)
     yield from _hits(config.cache, config)
     yield from _functions(config.functions)
@@ -50,13 +54,36 @@ def _auth(auth: Auth) -> Iterator[Finding]:
         yield "auth.mode", 'is "keys" without any [[auth.tenant]]'
     for tenant_id in _repeated(tenant.id for tenant in auth.tenant):
         yield "auth.tenant", f"two tenants are named {tenant_id!r}"
-    keys = [(index, key) for index, tenant in enumerate(auth.tenant) for key in tenant.keys]
-    for index, key in keys:
+    keys = [(index, key) for index, tenant in enumerate(auth.tenant) for key in (*tenant.keys, *_own(tenant))]
+    for index, key in [*keys, *((-1, key) for key in auth.peers)]:
         if not key or (key.startswith(secret.HASHED) and not secret.well_formed(key)):
-            yield f"auth.tenant[{index}].keys", f"a key is empty, or not {secret.HASHED} and 64 hexadecimal digits"
+            where = "auth.peers" if index < 0 else f"auth.tenant[{index}].keys"
+            yield where, f"a key is empty, or not {secret.HASHED} and 64 hexadecimal digits"
             return
-    if _repeated(digest for _, digest in {(index, secret.digest(key).hex()) for index, key in keys}):
+    digests = [digest for _, digest in {(index, secret.digest(key).hex()) for index, key in keys}]
+    if _repeated(digests):
         yield "auth.tenant", "two tenants share a key"
+    if set(digests) & {secret.digest(key).hex() for key in auth.peers}:
+        yield "auth.peers", "the key of a neighbour POP is that of a tenant too"
+    for index, tenant in enumerate(auth.tenant):
+        yield from _keys(tenant, f"auth.tenant[{index}]")
+
+
+def _own(tenant: AuthTenant) -> list[str]:
+    return [each.key for each in tenant.key]
+
+
+def _keys(tenant: AuthTenant, where: str) -> Iterator[Finding]:
+    """Keys with terms of their own: each once, told apart by name, and not above their tenant."""
+    digests = [secret.digest(key).hex() for key in (*tenant.keys, *_own(tenant))]
+    if _repeated([*digests[len(tenant.keys) :], *set(digests[: len(tenant.keys)])]):
+        yield f"{where}.key", "one of its keys stands there twice"
+    for name in _repeated(each.name for each in tenant.key if each.name):
+        yield f"{where}.key", f"two keys are named {name!r}"
+    for index, each in enumerate(tenant.key):
+        best = tenant.service_class
+        if best is not None and each.service_class is not None and each.service_class.rank < best.rank:
+            yield f"{where}.key[{index}].service_class", f"is better than that of its tenant ({best})"
 
 
 def _developers(admin: Admin) -> Iterator[Finding]:
@@ -102,6 +129,48 @@ def _upstreams(config: Config) -> Iterator[Finding]:
             yield f"upstream[{index}].url", "leave out the /v1 at its end"
         elif not _is_url(upstream.url):
             yield f"upstream[{index}].url", "is not a URL with a host and, if any, a port up to 65535"
+        for key, what in _upstream(upstream):
+            yield f"upstream[{index}].{key}", what
+
+
+def _upstream(upstream: Upstream) -> Iterator[Finding]:
+    if (upstream.tier is Tier.PEER) != (upstream.dialect == "edgecache"):
+        yield "tier", 'a neighbour POP has tier = "peer" and dialect = "edgecache", and nothing else has'
+    if upstream.load == "trtllm_json" and upstream.dialect != "trtllm":
+        yield "load", "only trtllm-serve has this form of metrics"
+    if upstream.load == "prometheus" and upstream.load_url is None and upstream.dialect in {"openai", "edgecache"}:
+        yield "load_url", f"is needed: a server of dialect {upstream.dialect!r} has its metrics nowhere in particular"
+    if upstream.load_url is not None and not (upstream.load_url.startswith("/") or _is_url(upstream.load_url)):
+        yield "load_url", "is neither a path nor a URL"
+    if upstream.load_url is not None and upstream.load == "none":
+        yield "load_url", 'has no effect with load = "none"'
+    if upstream.priority and upstream.dialect in {"openai", "edgecache"}:
+        yield "priority", f"a server of dialect {upstream.dialect!r} knows none"
+    for name in _repeated(each.name for each in upstream.model):
+        yield "model", f"two tables are about {name!r}"
+    for each in upstream.model:
+        if upstream.models and each.name not in upstream.models:
+            yield "model", f"{each.name!r} is not among its models"
+
+
+def _router(config: Config) -> Iterator[Finding]:
+    """The broker: routes that are never reached, budgets that nobody counts, prompts that could go nowhere."""
+    routes = config.router.route
+    for index, route in enumerate(routes):
+        if not (route.target or route.fallback or route.small or route.mirror):
+            yield f"router.route[{index}]", "says nothing about its model"
+        if any(each.model == route.model and each.tenant in (None, route.tenant) for each in routes[:index]):
+            yield f"router.route[{index}]", "is never reached: an earlier route holds for all of its requests"
+    tenants = config.auth.tenant
+    if not config.router.ledger.enabled and any(each.budget for tenant in tenants for each in (tenant, *tenant.key)):
+        yield "router.ledger.enabled", "budgets need the ledger: without it a restart forgets what was spent"
+    if config.router.discovery is None and config.upstream:
+        places = {upstream.jurisdiction for upstream in config.upstream} - {""}
+        for index, tenant in enumerate(tenants):
+            if tenant.residency and not places & set(tenant.residency):
+                yield f"auth.tenant[{index}].residency", "no upstream has a jurisdiction that it allows"
+        if config.router.residency and not places & set(config.router.residency):
+            yield "router.residency", "no upstream has a jurisdiction that it allows"
 
 
 def _is_url(text: str) -> bool:

@@ -16,6 +16,8 @@ NEEDS_RESTART = (
     "embed",
     "functions",
     "core",
+    "router.ledger",
+    "router.discovery",
     "log.access",
 )
 """Settings, or whole sections, that parts read once when they are built."""

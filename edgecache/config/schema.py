@@ -12,7 +12,14 @@ from edgecache.config.origin import Path, dotted
 from edgecache.config.tree import Config
 
 SECRETS = frozenset(
-    {("admin", "token"), ("admin", "developer", "tokens"), ("auth", "tenant", "keys"), ("upstream", "api_key")}
+    {
+        ("admin", "token"),
+        ("admin", "developer", "tokens"),
+        ("auth", "tenant", "keys"),
+        ("auth", "tenant", "key", "key"),
+        ("auth", "peers"),
+        ("upstream", "api_key"),
+    }
 )
 """Settings whose values are never shown, and which `NAME_file` may name a file for."""
 
@@ -84,6 +91,8 @@ def _words(info: inspect.Type) -> str:  # noqa: PLR0911 - one return a kind of t
             return f"string matching {info.pattern}" if info.pattern else "string"
         case inspect.LiteralType():
             return "one of " + ", ".join(str(value) for value in info.values)
+        case inspect.EnumType():
+            return "one of " + ", ".join(str(each.value) for each in info.cls)
         case inspect.UnionType():
             return " or ".join(_words(each) for each in info.types if not isinstance(each, inspect.NoneType))
         case inspect.VarTupleType(item_type=inspect.StructType()):

@@ -1,24 +1,16 @@
-"""The settings themselves, with meaning, unit, default and bounds of each. `docs/config.md` is checked against this."""
+"""The settings themselves, with meaning, unit, default and bounds of each. `docs/config.md` is checked against this.
+
+The larger sections have modules of their own: who may do what in `access`, the broker in `routing`.
+"""
 
 from typing import Annotated, Literal, TypeAlias
 
-import msgspec
 from msgspec import Meta
 
-Seconds = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
-Bytes = Annotated[int, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-Rate = Annotated[float, Meta(gt=0, lt=1)]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every section: immutable, unknown keys refused."""
-
-
-def _doc(text: str) -> Meta:
-    return Meta(description=text)
+from edgecache.config.access import Auth
+from edgecache.config.routing import Router, Upstream
+from edgecache.config.section import Bytes, Count, Positive, Rate, Ratio, Seconds, Section, Whole
+from edgecache.config.section import doc as _doc
 
 
 class Server(Section, frozen=True):
@@ -64,28 +56,6 @@ class Limits(Section, frozen=True):
     max_connections: Annotated[Count, _doc("most open client connections")] = 10_000
     max_inflight: Annotated[Count, _doc("most requests in progress; more are answered 503")] = 2048
     allowed_hosts: Annotated[tuple[str, ...], _doc("names accepted in `Host`; empty = any well-formed one")] = ()
-
-
-class AuthTenant(Section, frozen=True):
-    """One tenant and its API keys."""
-
-    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$"), _doc("name of the tenant, part of every cache key")]
-    keys: Annotated[tuple[str, ...], _doc("API keys of the tenant (secret)")] = ()
-    models: Annotated[tuple[str, ...], _doc("models the tenant may use; empty = all")] = ()
-
-
-class Auth(Section, frozen=True):
-    """Who may use the public API."""
-
-    mode: Annotated[
-        Literal["none", "keys", "forward"],
-        _doc(
-            "`none`: one tenant, no key; `keys`: the keys of `[[auth.tenant]]`; `forward`: the client's own "
-            "Authorization goes upstream and separates tenants"
-        ),
-    ] = "none"
-    anonymous: Annotated[bool, _doc("let `none` also serve other machines than this one")] = False
-    tenant: Annotated[tuple[AuthTenant, ...], _doc("tenants and their keys, for `keys`")] = ()
 
 
 PolicyName: TypeAlias = Literal["budget", "verified", "threshold", "similarity"]
@@ -297,19 +267,12 @@ class Functions(Section, frozen=True):
     ] = 0.02
 
 
-class Upstream(Section, frozen=True):
-    """One cluster that answers misses."""
+class FakeMetrics(Section, frozen=True):
+    """What the embedded core claims of its load in its metrics, in place of the truth. Unset = the truth."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$"), _doc("as in `x-edgecache-upstream`")]
-    url: Annotated[str, Meta(pattern=r"^https?://"), _doc("base URL without `/v1`")]
-    dialect: Annotated[Literal["openai", "trtllm", "dynamo", "vllm"], _doc("what the server understands")] = "openai"
-    models: Annotated[tuple[str, ...], _doc("models it serves; empty = asked from its `/v1/models`")] = ()
-    api_key: Annotated[str | None, _doc("bearer token for this upstream only (secret)")] = None
-    connect_timeout: Annotated[Seconds, _doc("s to connect")] = 2.0
-    first_byte_timeout: Annotated[Seconds, _doc("s to the first response byte")] = 60.0
-    idle_timeout: Annotated[Seconds, _doc("s between two response bytes")] = 30.0
-    keepalive: Annotated[Seconds, _doc("s an idle connection is kept; below the server's own (uvicorn: 5)")] = 4.0
-    max_response_bytes: Annotated[Bytes, _doc("largest answer read from it")] = 64 * 1024 * 1024
+    running_requests: Annotated[Whole | None, _doc("requests in progress")] = None
+    waiting_requests: Annotated[Whole | None, _doc("requests in line")] = None
+    kv_cache_usage: Annotated[Ratio | None, _doc("share of the KV cache in use")] = None
 
 
 class Core(Section, frozen=True):
@@ -317,10 +280,22 @@ class Core(Section, frozen=True):
 
     dialect: Annotated[Literal["openai", "trtllm", "dynamo", "vllm"], _doc("whose wire habits it shows")] = "trtllm"
     models: Annotated[tuple[str, ...], _doc("served model names")] = ("edge-test",)
-    time_to_first_token: Annotated[Seconds, _doc("s")] = 0.05
+    loras: Annotated[
+        tuple[str, ...], _doc("LoRA adapters it has loaded: models of their own, for trtllm names in `lora_request`")
+    ] = ()
+    time_to_first_token: Annotated[Seconds, _doc("s, apart from `prefill_time_per_token`")] = 0.05
     time_to_first_token_std_dev: Annotated[Seconds, _doc("s, at most 30 % of the mean")] = 0.0
+    prefill_time_per_token: Annotated[
+        Seconds, _doc("s to the first token for each prompt token that is not in the prefix cache")
+    ] = 0.0
     inter_token_latency: Annotated[Seconds, _doc("s")] = 0.005
     inter_token_latency_std_dev: Annotated[Seconds, _doc("s, at most 30 % of the mean")] = 0.0
+    time_factor: Annotated[Positive, _doc("all delays times this; 10 = a server that has become ten times slower")] = (
+        1.0
+    )
+    time_factor_under_load: Annotated[
+        float, Meta(ge=1), _doc("delays times this with `max_num_seqs` requests in progress, less with fewer")
+    ] = 1.0
     max_num_seqs: Annotated[Count, _doc("requests generated at once; more wait in the queue")] = 64
     max_waiting_queue_length: Annotated[Count, _doc("requests that may wait; more are refused (429, Dynamo 529)")] = (
         1024
@@ -328,9 +303,31 @@ class Core(Section, frozen=True):
     max_model_len: Annotated[Count, _doc("context window, tokens")] = 32768
     failure_injection_rate: Annotated[Ratio, _doc("share of requests that fail")] = 0.0
     failure_types: Annotated[
-        tuple[Literal["rate_limit", "server_error", "overloaded", "stall", "cut", "error_event", "null_body"], ...],
-        _doc("which failures are injected"),
+        tuple[
+            Literal[
+                "rate_limit",
+                "server_error",
+                "overloaded",
+                "empty_404",
+                "null_body",
+                "hang",
+                "silent",
+                "stall",
+                "cut",
+                "error_event",
+            ],
+            ...,
+        ],
+        _doc(
+            "which failures are injected; `hang`: not a byte, `silent`: only the head, `stall`: nothing more from "
+            "`failure_position` on, `empty_404`: as Dynamo whose workers are gone"
+        ),
     ] = ("server_error",)
+    failure_position: Annotated[
+        Whole | None, _doc("tokens that a stream says before it stalls, is cut or ends in an error; unset = half of it")
+    ] = None
+    retry_after: Annotated[Whole, _doc("s that answers 429 and 503 ask to wait for; 0 = they do not say")] = 1
+    fake_metrics: Annotated[FakeMetrics, _doc("lies about its load")] = FakeMetrics()
     seed: Annotated[int, _doc("of delays, lengths and failures")] = 0
 
 
@@ -354,4 +351,5 @@ class Config(Section, frozen=True):
     functions: Functions = Functions()
     upstream: tuple[Upstream, ...] = ()
     core: Core = Core()
+    router: Router = Router()
     log: Log = Log()

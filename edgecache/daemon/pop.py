@@ -10,7 +10,6 @@ import logging
 import random
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,10 +22,10 @@ from edgecache.cache.evict import Sweeper
 from edgecache.cache.scorer import Scorer
 from edgecache.cache.semantic import SemanticTier
 from edgecache.clock import Clock, SystemClock
-from edgecache.config import Cache, Config, address, check
+from edgecache.config import Cache, Config, Upstream, address, check
 from edgecache.config import reload as restart
 from edgecache.config.load import Loaded
-from edgecache.daemon import functions, watch
+from edgecache.daemon import broker, functions, stores, watch
 from edgecache.daemon.summary import Summary
 from edgecache.embed import open_embedder, open_verifier
 from edgecache.embed.base import Embedder
@@ -41,9 +40,7 @@ from edgecache.http.services import Services
 from edgecache.pipeline.assembly import Engines, FunctionParts, assemble
 from edgecache.pipeline.coalesce import Flights
 from edgecache.pipeline.inference import LocalAnswers
-from edgecache.router.dispatch import Dispatcher
-from edgecache.router.pool import Pool
-from edgecache.store.entries import EntryStore
+from edgecache.router import discovery
 from edgecache.store.vectors import VectorIndex
 from edgecache.tasks import Tasks
 from edgecache.telemetry import log as logs
@@ -79,6 +76,7 @@ class Daemon:
         self.verifier: Verifier | None = None
         self._core_url = core_url
         self._digest = loaded.digest
+        self._found: list[Upstream] = []
         self._reload = reload or (lambda: loaded)
         self._exit = AsyncExitStack()
         self._rng = random.Random()  # noqa: S311 - jitter, not secrets
@@ -109,6 +107,8 @@ class Daemon:
         try:
             await self._engines()
             self._parts()
+            await self.broker.learn(self.config, self.embedder.embedder)
+            await self.broker.restore(self.services.auth.tenants, self.clock.now())
             if self.runtime is not None:
                 await self.runtime.start()
             self.admin_url = await self._listen(admin_listener(self.services), self.config.admin.listen)
@@ -119,6 +119,9 @@ class Daemon:
             self.url = await self._listen(self.public, self.config.server.listen)
             self.tasks.spawn(self._sweeper.run(), name="sweeper")
             self.tasks.spawn(self.parts.learner.run(), name="learner")
+            self.tasks.spawn(self.broker.prober.run(), name="prober")
+            if (file := self.config.router.discovery) is not None:
+                self.tasks.spawn(discovery.Discovery(file, self._discovered).run(), name="discovery")
             self.tasks.spawn(watch.loop_lag(self.metrics), name="loop-lag")
             stats = watch.store_stats(self.store, self.index, self.semantic, self.metrics)
             self.tasks.spawn(stats, name="store-stats")
@@ -134,6 +137,7 @@ class Daemon:
         """Stop taking requests and let those in progress finish, at most `server.drain_timeout` seconds."""
         log.info("draining")
         self.parts.shadow.close()
+        self.parts.mirrors.close()
         await drain(self.services, self.public)
 
     async def stop(self) -> None:
@@ -144,7 +148,10 @@ class Daemon:
     async def _engines(self) -> None:
         """The parts with threads and files."""
         config = self.config
-        self.store = self._open_store(Path(config.server.data))
+        folder = Path(config.server.data)
+        self.store, self.no_cache = stores.entries(
+            folder, config.store, self._exit, clock=self.clock, metrics=self.metrics
+        )
         self._exit.callback(self.store.close)
         embedder = await asyncio.to_thread(self._open_embedder)
         self.embedder = Batcher(embedder, config.embed, self.metrics, self.clock)
@@ -153,7 +160,7 @@ class Daemon:
         await self._open_verifier()
         self.index = VectorIndex(config.store, dimension=embedder.dimension, rng=self._rng)
         self._exit.callback(self.index.close)
-        snapshot = Path(config.server.data) / "index.snapshot"
+        snapshot = folder / "index.snapshot"
         self.semantic = SemanticTier(self.store, self.index, embedder=embedder.fingerprint, path=snapshot)
         self._sweeper = Sweeper(
             self.store,
@@ -163,19 +170,6 @@ class Daemon:
             grace=_grace(config),
             metrics=self.metrics,
         )
-
-    def _open_store(self, folder: Path) -> EntryStore:
-        """The store, or where it cannot be had an empty one in a temporary folder that nothing is ever written to."""
-        settings = self.config.store
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return EntryStore(folder / "store", settings, clock=self.clock, metrics=self.metrics)
-        except (StoreError, OSError) as error:
-            self.no_cache = str(error)
-            log.error("serving without a cache: %s", error)  # noqa: TRY400 - the message says it all
-        scratch = tempfile.TemporaryDirectory(prefix="edgecache-")
-        self._exit.callback(scratch.cleanup)
-        return EntryStore(Path(scratch.name), settings, clock=self.clock, metrics=self.metrics)
 
     def _open_embedder(self) -> Embedder:
         if not self.config.cache.semantic.enabled:
@@ -204,13 +198,20 @@ class Daemon:
 
     def _parts(self) -> None:
         """Everything that is only objects."""
-        self.pool = Pool(self._clients(self.config), clock=self.clock)
-        self._exit.push_async_callback(self._close_clients)
-        dispatcher = Dispatcher(self.pool)
+        self.broker = broker.build(
+            self.config,
+            [UpstreamClient(settings, metrics=self.metrics) for settings in self.config.upstream],
+            self.tasks,
+            clock=self.clock,
+            metrics=self.metrics,
+            rng=self._rng,
+        )
+        self.pool = self.broker.pool
+        self._exit.push_async_callback(self.broker.close)
         function_parts = self._functions()
         self.parts = parts = assemble(
             Engines(self.store, self.semantic, self.embedder, self.verifier, self.scorer),
-            dispatcher,
+            self.broker.dispatcher,
             self.flights,
             self.tasks,
             config=self.config,
@@ -221,12 +222,14 @@ class Daemon:
             functions=function_parts,
         )
         self.pipeline, self.lookup = parts.pipeline, parts.lookup
-        self.services = self._services(dispatcher)
+        self.services = self._services()
         self.metrics.inflight.set_function(lambda: self.services.inflight.count)
         self._tell_digest(self._digest)
         no_cache, no_verifier, readiness = self.no_cache, self.no_verifier, self.services.readiness
+        no_ledger = self.broker.no_ledger
         readiness.add(lambda: health.functions(self.runtime, self.no_functions))
         readiness.add(lambda: health.store(self.config.server.data, no_cache))
+        readiness.add(lambda: health.ledger(self.config.router.ledger, no_ledger))
         readiness.add(lambda: health.embedder(self.embedder))
         readiness.add(lambda: health.verifier(self.verifier, no_verifier))
         readiness.add(lambda: health.upstream(self.config.upstream, self._core_url))
@@ -246,21 +249,23 @@ class Daemon:
     def _admit(self, tenant: Tenant, model: str) -> None:
         self.services.auth.admit(tenant, model)
 
-    def _services(self, dispatcher: Dispatcher) -> Services:
+    def _services(self) -> Services:
         access = None
         if self.config.log.access:
             access = AccessLog(sys.stderr, self.metrics)
             self._exit.callback(access.close)
         return Services(
             config=self.config,
-            auth=Authenticator(self.config.auth),
+            auth=Authenticator(self.config.auth, self.config.router),
             clock=self.clock,
             metrics=self.metrics,
             pipeline=self.pipeline,
             explainer=self.parts.explainer,
             learner=self.parts.learner,
             feedback=self.parts.feedback,
-            dispatcher=dispatcher,
+            dispatcher=self.broker.dispatcher,
+            limits=self.broker.limits,
+            ledger=self.broker.ledger,
             pool=self.pool,
             batcher=self.embedder,
             store=self.store,
@@ -295,7 +300,8 @@ class Daemon:
             loaded = await asyncio.to_thread(self._reload)
             merged = restart.merge(self.config, loaded.config)
             _refuse_unless_sound(merged)
-            auth = Authenticator(merged.auth)
+            auth = Authenticator(merged.auth, merged.router)
+            await self.broker.learn(merged, self.embedder.embedder)
         except ConfigError:
             self.metrics.reloads.labels("refused").inc()
             raise
@@ -307,16 +313,27 @@ class Daemon:
         return {"hash": loaded.digest, "needs_restart": list(waiting)}
 
     def _take(self, config: Config, auth: Authenticator) -> None:
-        kept = {client.settings: client for client in self.pool.clients}
-        clients = [kept.get(settings) or UpstreamClient(settings, metrics=self.metrics) for settings in config.upstream]
-        retired = self.pool.replace(clients)
         self.config = self.services.config = config
+        self._connect()
+        self.broker.take(config.router)
+        self.broker.limits.replace(auth.tenants)
         self.services.auth = auth
         self.pipeline.settings = self._cache_settings(config)
         self.parts.learner.config = config
+        self.parts.mirrors.settings = config.router
         self._sweeper.grace = _grace(config)
         logs.setup(config.log.level)
-        for client in retired:
+
+    def _discovered(self, found: list[Upstream]) -> None:
+        self._found = found
+        self._connect()
+
+    def _connect(self) -> None:
+        """Have a client for each upstream that is configured or was discovered, and part with the others."""
+        wanted = discovery.merged(self.config.upstream, self._found)
+        kept = {client.settings: client for client in self.pool.clients}
+        clients = [kept.get(settings) or UpstreamClient(settings, metrics=self.metrics) for settings in wanted]
+        for client in self.pool.replace(clients):
             self.tasks.spawn(self._retire(client), name=f"retire {client.name}")
 
     def _tell_digest(self, digest: str) -> None:
@@ -327,9 +344,6 @@ class Daemon:
 
     def _cache_settings(self, config: Config) -> Cache:
         return msgspec.structs.replace(config.cache, enabled=False) if self.no_cache else config.cache
-
-    def _clients(self, config: Config) -> list[UpstreamClient]:
-        return [UpstreamClient(settings, metrics=self.metrics) for settings in config.upstream]
 
     async def _retire(self, client: UpstreamClient) -> None:
         """Close a client that gets no new requests once its last one has ended."""
@@ -352,10 +366,6 @@ class Daemon:
             await self.parts.learner.flush()
         except StoreError as error:
             log.warning("the latest evidence is lost: %s", error)
-
-    async def _close_clients(self) -> None:
-        for client in self.pool.clients:
-            await client.close()
 
     # ------------------------------------------------------------------------------------------ watching
     def summary(self) -> Summary:

@@ -5,6 +5,7 @@ A request passes: `guard` (connection, request head) → `middleware` (identity,
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -12,7 +13,18 @@ from aiohttp import web
 
 from edgecache.config import Limits, address
 from edgecache.http import middleware
-from edgecache.http.admin import cache, config, entries, function_data, function_logs, health, metrics, quality
+from edgecache.http.admin import (
+    cache,
+    config,
+    entries,
+    function_data,
+    function_logs,
+    health,
+    metrics,
+    quality,
+    route,
+    usage,
+)
 from edgecache.http.admin import functions as manage
 from edgecache.http.auth import Access
 from edgecache.http.exchange import Books
@@ -64,6 +76,9 @@ ADMIN = (
     Route("POST", "/admin/v1/entries/{id}/release", quality.release, Access.OPERATOR, "entries.release"),
     Route("GET", "/admin/v1/quality", quality.show, Access.OPERATOR, "quality"),
     Route("POST", "/admin/v1/feedback", quality.give, Access.OPERATOR, "feedback"),
+    Route("POST", "/admin/v1/route/explain", route.explain, Access.OPERATOR, "route.explain"),
+    Route("GET", "/admin/v1/usage", usage.report, Access.OPERATOR, "usage"),
+    Route("GET", "/admin/v1/usage/records", usage.records, Access.OPERATOR, "usage.records"),
     Route("GET", "/admin/v1/models", config.models, Access.OPERATOR, "models"),
     Route("GET", "/admin/v1/config", config.show, Access.OPERATOR, "config"),
     Route("POST", "/admin/v1/reload", config.reload, Access.OPERATOR, "reload"),
@@ -125,18 +140,21 @@ def _application(services: Services, routes: tuple[Route, ...], policies: Polici
     app = web.Application(middlewares=[layer])
     app[SERVICES] = services
     app[POLICIES] = policies
-    for route in routes:
-        methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+    for each in routes:
+        methods = ("GET", "HEAD") if each.method == "GET" else (each.method,)
         for method in methods:
-            policies[app.router.add_route(method, route.path, route.handler)] = route
+            policies[app.router.add_route(method, each.path, each.handler)] = each
     return app
 
 
 class Listener:
     """One application on one address."""
 
-    def __init__(self, app: web.Application, render: Render, quick: Quick, limits: Limits) -> None:
-        """Raises ConfigError without aiohttp's C parser, at `start`."""
+    def __init__(
+        self, app: web.Application, render: Render, quick: Quick, limits: Limits, closed: Callable[[], None]
+    ) -> None:
+        """Raises ConfigError without aiohttp's C parser, at `start`. `closed` is called once nothing runs any more."""
+        self._closed = closed
         self._limits = limits
         self._app = app
         self._render = render
@@ -172,6 +190,7 @@ class Listener:
         await asyncio.sleep(0)
         await self._runner.cleanup()
         self._runner = None
+        self._closed()
 
 
 class _Runner(web.AppRunner):
@@ -199,9 +218,9 @@ class _Runner(web.AppRunner):
 def public_listener(services: Services) -> Listener:
     """The OpenAI API, ready to be started."""
     books = Books(services)
-    quick = middleware.quick(services, {route.path: route for route in PUBLIC if route.name in _QUICK}, books)
+    quick = middleware.quick(services, {each.path: each for each in PUBLIC if each.name in _QUICK}, books)
     render = middleware.protocol_error(services, books)
-    return Listener(create_public(services, books), render, quick, services.config.limits)
+    return Listener(create_public(services, books), render, quick, services.config.limits, books.flush)
 
 
 def admin_listener(services: Services) -> Listener:
@@ -212,7 +231,9 @@ def admin_listener(services: Services) -> Listener:
     limits, place = services.config.limits, address.parse(services.config.admin.listen)
     if place.loopback:
         limits = msgspec.structs.replace(limits, allowed_hosts=_LOOPBACK_NAMES)
-    return Listener(create_admin(services), middleware.admin_protocol_error, lambda _message, _body: None, limits)
+    return Listener(
+        create_admin(services), middleware.admin_protocol_error, lambda _message, _body: None, limits, lambda: None
+    )
 
 
 async def drain(services: Services, public: Listener) -> None:

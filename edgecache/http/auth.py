@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
 
-from edgecache.config import Admin, Auth, secret
-from edgecache.errors import Forbidden, Unauthorized
-from edgecache.types import Tenant
+import msgspec
+
+from edgecache.config import Admin, Auth, AuthKey, AuthTenant, Quota, Router, secret
+from edgecache.errors import Forbidden, NotFound, Unauthorized
+from edgecache.types import Allowance, ServiceClass, Tenant, Terms
 
 DEFAULT_TENANT = "default"
 _REMEMBERED = 4096
 """Accepted credentials whose tenant is remembered, by a cheaper hash than the one that stands in the configuration."""
 _NAME = 12
 """Hexadecimal digits of a hash that name a key, as in `edgecache keys list`."""
+_DEFAULTS = Router()
 
 
 class Access(Enum):
@@ -54,16 +57,42 @@ def bearer(authorization: str | None) -> str:
 class Authenticator:
     """The tenants of one configuration."""
 
-    def __init__(self, settings: Auth) -> None:
+    def __init__(self, settings: Auth, router: Router = _DEFAULTS) -> None:
         self._mode = settings.mode
-        self._default = Tenant(DEFAULT_TENANT)
+        self._common = Terms(service=router.service_class, residency=frozenset(router.residency))
+        self._default = Tenant(DEFAULT_TENANT, terms=self._common)
         self._known: dict[bytes, Tenant] = {}
         self._tenants: dict[bytes, Tenant] = {}
         self._models: dict[str, frozenset[str]] = {}
+        self._named: dict[str, Tenant] = {DEFAULT_TENANT: self._default} if settings.mode == "none" else {}
+        self._peers = frozenset(map(secret.digest, settings.peers))
         for tenant in settings.tenant:
             self._models[tenant.id] = frozenset(tenant.models)
+            terms = _terms(tenant, self._common)
+            self._named[tenant.id] = Tenant(tenant.id, terms=terms)
             for digest in map(secret.digest, tenant.keys):
-                self._tenants[digest] = Tenant(tenant.id, writer=digest.hex()[:_NAME])
+                self._tenants[digest] = Tenant(tenant.id, writer=digest.hex()[:_NAME], terms=terms)
+            for key in tenant.key:
+                digest = secret.digest(key.key)
+                name = key.name or digest.hex()[:_NAME]
+                self._tenants[digest] = Tenant(tenant.id, writer=name, terms=_of_key(tenant.id, key, name, terms))
+
+    @property
+    def tenants(self) -> Iterable[Tenant]:
+        """Every tenant by every key: those whose allowances are to be counted."""
+        return (*self._named.values(), *self._tenants.values())
+
+    def peer(self, authorization: str | None, named: str) -> Tenant | None:
+        """Whose request a neighbour POP hands over, if `authorization` is a neighbour's; raises Forbidden.
+
+        The tenant is served on the terms that hold here, whatever they are there.
+        """
+        if not self._peers or secret.presented(bearer(authorization)) not in self._peers:
+            return None
+        tenant = self._named.get(named or DEFAULT_TENANT)
+        if tenant is None:
+            raise Forbidden(f"The tenant `{named[:64]}` of `EdgeCache-Tenant` is not known here.")
+        return tenant
 
     def tenant(self, authorization: str | None) -> Tenant:
         """Whose request this is; raises Unauthorized."""
@@ -79,11 +108,18 @@ class Authenticator:
 
     def _judge(self, authorization: str | None, credential: bytes) -> Tenant:
         if self._mode == "forward":
-            return _forwarded(authorization, credential)
+            return _forwarded(authorization, credential, self._common)
         tenant = self._tenants.get(secret.presented(bearer(authorization)))
         if tenant is None:
             raise Unauthorized("Incorrect API key provided.")
         return tenant
+
+    def known(self, name: str) -> Tenant:
+        """The tenant of this name, on its terms; raises NotFound. Without keys any name is one."""
+        found = self._named.get(name)
+        if found is None and self._mode == "keys":
+            raise NotFound(f"There is no tenant `{name[:64]}`.")
+        return found or Tenant(name, terms=self._common)
 
     def admit(self, tenant: Tenant, model: str) -> None:
         """Raise Forbidden unless `tenant` may use `model`. The message is the same whether or not the model exists."""
@@ -100,12 +136,40 @@ class Authenticator:
         return [model for model in models if not allowed or model[0] in allowed]
 
 
-def _forwarded(authorization: str | None, credential: bytes) -> Tenant:
+def _terms(tenant: AuthTenant, common: Terms) -> Terms:
+    """What a tenant's policy says; what it leaves out is as for all."""
+    return Terms(
+        service=common.service if tenant.service_class is None else tenant.service_class,
+        residency=frozenset(tenant.residency) or common.residency,
+        weight=tenant.weight,
+        continuation=tenant.continuation,
+        allowances=_allowances(tenant.id, tenant),
+    )
+
+
+def _of_key(tenant: str, key: AuthKey, name: str, terms: Terms) -> Terms:
+    """The terms of one key: its own limits beside those of its tenant, and no better class than that has."""
+    service = terms.service if key.service_class is None else max(key.service_class, terms.service, key=_rank)
+    own = _allowances(f"{tenant}/{name}", key)
+    return msgspec.structs.replace(terms, service=service, allowances=(*terms.allowances, *own))
+
+
+def _rank(service: ServiceClass) -> int:
+    return service.rank
+
+
+def _allowances(holder: str, quota: Quota) -> tuple[Allowance, ...]:
+    if not (quota.requests_per_minute or quota.tokens_per_minute or quota.budget):
+        return ()
+    return (Allowance(holder, quota.requests_per_minute, quota.tokens_per_minute, quota.budget, quota.period),)
+
+
+def _forwarded(authorization: str | None, credential: bytes, terms: Terms) -> Tenant:
     """The tenant of a credential that only the upstream can judge: equal credentials share, others never do."""
     if not authorization:
         raise Unauthorized("No credential given: this POP passes `Authorization` on to the upstream.")
     name = credential.hex()
-    return Tenant("fwd-" + name, authorization, writer=name[:_NAME])
+    return Tenant("fwd-" + name, authorization, writer=name[:_NAME], terms=terms)
 
 
 OPERATOR = Actor("operator")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from edgecache.store.records import Record
 from edgecache.telemetry.metrics import observe_all
 from edgecache.telemetry.trace import Trace
-from edgecache.types import Reply, Tenant
+from edgecache.types import Account, Endpoint, Reply, Tenant
 
 if TYPE_CHECKING:
     from edgecache.http.services import Services
@@ -29,7 +30,20 @@ NOBODY = Tenant("")
 class Exchange:
     """One request and what became of it: for the response headers, the access log and the metrics."""
 
-    __slots__ = ("cache", "endpoint", "model", "reply", "request_id", "sent", "status", "tenant", "trace", "ttft")
+    __slots__ = (
+        "account",
+        "broken",
+        "cache",
+        "endpoint",
+        "model",
+        "reply",
+        "request_id",
+        "sent",
+        "status",
+        "tenant",
+        "trace",
+        "ttft",
+    )
 
     def __init__(self, request_id: str, trace: Trace, endpoint: str) -> None:
         self.request_id = request_id
@@ -39,11 +53,15 @@ class Exchange:
         self.model = ""
         self.cache = "NONE"
         self.reply: Reply | None = None
+        self.account: Account | None = None
+        self.broken = False
         self.status = 0
         self.sent = 0
         self.ttft = 0.0
 
 
+_METERED = frozenset(endpoint.value for endpoint in Endpoint)
+"""Endpoints whose requests the ledger has."""
 EXCHANGE = web.RequestKey("exchange", Exchange)
 
 
@@ -69,7 +87,7 @@ class Books:
     def flush(self) -> None:
         """Book what waits."""
         waiting, self._waiting = self._waiting, []
-        access = self._services.access
+        access, ledger = self._services.access, self._services.ledger
         counts: Counter[tuple[str, str, int, str]] = Counter()
         times: defaultdict[Any, list[float]] = defaultdict(list)
         for exchange, elapsed, now in waiting:
@@ -81,6 +99,8 @@ class Books:
                 times[self._stage(stage)].append(seconds)
             if access is not None:
                 access.write(_line(exchange, elapsed, now))
+            if exchange.endpoint in _METERED:
+                ledger.close(exchange.account, _record(exchange, elapsed, now))
         for (endpoint, model, status, cache), count in counts.items():
             self._services.metrics.requests.labels(endpoint, model, str(status), cache).inc(count)
         for histogram, values in times.items():
@@ -110,6 +130,33 @@ class Books:
             return "other"
         self._models.add(model)
         return model
+
+
+def _record(exchange: Exchange, elapsed: float, now: float) -> Record:
+    """What the ledger is told of a request: its attempts it knows already."""
+    tenant, reply = exchange.tenant, exchange.reply
+    record = Record(
+        now - elapsed,
+        exchange.request_id,
+        tenant.id,
+        tenant.writer,
+        exchange.endpoint,
+        exchange.model,
+        tenant.terms.service.value,
+        cache=exchange.cache,
+        status=exchange.status,
+        outcome="stream_cut" if exchange.broken else "",
+        ttft=exchange.ttft,
+        seconds=elapsed,
+    )
+    if exchange.account is not None and exchange.account.service:
+        record.service = exchange.account.service
+    if reply is not None:
+        record.collapsed = reply.cache.collapsed
+        record.prompt_tokens, record.completion_tokens = reply.prompt_tokens or 0, reply.completion_tokens or 0
+        if reply.usage is not None and record.collapsed and (usage := reply.usage()) is not None:
+            record.prompt_tokens, record.completion_tokens, record.cached_tokens, record.estimated = usage
+    return record
 
 
 def _line(exchange: Exchange, elapsed: float, now: float) -> dict[str, Any]:

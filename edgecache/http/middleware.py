@@ -16,7 +16,7 @@ from aiohttp.web_urldispatcher import AbstractRoute
 from multidict import istr
 
 from edgecache.config import Admin
-from edgecache.errors import EdgeCacheError, Forbidden, Overloaded
+from edgecache.errors import EdgeCacheError, Forbidden, Overloaded, RateLimited
 from edgecache.http import auth, errors, respond
 from edgecache.http.auth import Access, Actor
 from edgecache.http.exchange import EXCHANGE, Books, Exchange
@@ -24,8 +24,8 @@ from edgecache.http.guard import Quick
 from edgecache.http.respond import Answer
 from edgecache.http.services import Services
 from edgecache.telemetry.trace import Trace
-from edgecache.types import Call, Controls, Endpoint, Tenant
-from edgecache.wire import directives, openai
+from edgecache.types import Account, Call, Controls, Endpoint, Tenant, Wishes
+from edgecache.wire import directives, openai, wishes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,9 @@ _CONTROLS = tuple(
     )
 )
 _NO_CONTROLS = Controls()
-_NOT_SHORT = (*_CONTROLS, hdrs.CONTENT_ENCODING, hdrs.EXPECT)
+_WISHES = tuple(map(istr, wishes.HEADERS))
+_TENANT = istr("EdgeCache-Tenant")
+_NOT_SHORT = (*_CONTROLS, *_WISHES, _TENANT, hdrs.CONTENT_ENCODING, hdrs.EXPECT)
 """Headers that the short cut does not read."""
 _TRAVELLING = tuple(
     (istr(name), name)
@@ -112,6 +114,8 @@ def call_of(
         stream=parsed.stream,
         include_usage=parsed.include_usage,
         controls=_controls(headers),
+        wishes=_wishes(headers, services.clock.monotonic()),
+        account=Account(),
         headers={name: headers[key] for key, name in _TRAVELLING if key in headers},
         client=headers,
     )
@@ -124,6 +128,21 @@ def _controls(headers: Mapping[str, str]) -> Controls:
     return _NO_CONTROLS
 
 
+def _wishes(headers: Mapping[str, str], arrived: float) -> Wishes:
+    for name in _WISHES:
+        if name in headers:
+            return wishes.wishes(headers, arrived)
+    return Wishes(arrived=arrived)
+
+
+def tenant_of(services: Services, headers: Mapping[str, str]) -> Tenant:
+    """Whose request this is; raises Unauthorized, or Forbidden where a neighbour POP names a tenant unknown here."""
+    authorization = headers.get(hdrs.AUTHORIZATION)
+    if _TENANT in headers and (handed := services.auth.peer(authorization, headers[_TENANT])) is not None:
+        return handed
+    return services.auth.tenant(authorization)
+
+
 def public(services: Services, policies: Policies, books: Books) -> Any:
     """The layer around the OpenAI API."""
     inflight = services.inflight
@@ -134,7 +153,8 @@ def public(services: Services, policies: Policies, books: Books) -> Any:
             exchange.endpoint = route.name
             if running > services.config.limits.max_inflight:
                 raise Overloaded("This POP is at its limit of requests in progress.", retry_after=1.0)
-            exchange.tenant = services.auth.tenant(request.headers.get(hdrs.AUTHORIZATION))
+            exchange.tenant = tenant_of(services, request.headers)
+            services.limits.admit(exchange.tenant)
         return await handler(request)
 
     @web.middleware
@@ -178,7 +198,7 @@ def quick(services: Services, routes: Mapping[str, Route], books: Books) -> Quic
             return None
         exchange = Exchange(request_id(services, headers), Trace(services.clock), call.endpoint.value)
         reply = services.pipeline.hit(call, exchange.trace, exchange.request_id, headers)
-        if reply is None:
+        if reply is None or not _admitted(services, call.tenant):
             return None
         exchange.tenant, exchange.model = call.tenant, call.model
         wire = respond.replayed(services, exchange, reply)
@@ -186,6 +206,15 @@ def quick(services: Services, routes: Mapping[str, Route], books: Books) -> Quic
         return wire
 
     return answer
+
+
+def _admitted(services: Services, tenant: Tenant) -> bool:
+    """Take the request from what its key may ask for; if it may not, the long way says so."""
+    try:
+        services.limits.admit(tenant)
+    except RateLimited:
+        return False
+    return True
 
 
 def _failed(services: Services, request: web.Request, exchange: Exchange, error: Exception) -> web.StreamResponse:

@@ -120,6 +120,8 @@ def _head(services: Services, exchange: Exchange, status: int, content_type: str
     overhead = elapsed - trace.stages.get("upstream", 0.0)
     if content_type not in _USUAL and not _FIELD_VALUE.fullmatch(content_type):
         content_type = JSON
+    if exchange.tenant.terms.allowances:
+        extra += _extra(services.limits.headers(exchange.tenant))
     timing = f"server-timing: {trace.server_timing()}\r\n" if server.server_timing and trace.stages else ""
     return (
         f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n"
@@ -250,6 +252,7 @@ class _Stream:
 
     async def _break_off(self, error: EdgeCacheError) -> None:
         """An error event, unless the upstream sent its own, and then no end: SDKs take a clean end for success."""
+        self._exchange.broken = True
         if not (isinstance(error, UpstreamDied) and error.reported):
             await self._write(self._frame(openai.error_event(error)))
         _abort(self._request, reset=not self._chunked)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # for annotations only: neither listener needs the engines to
     from edgecache.pipeline.learner import Learner
     from edgecache.pipeline.serve import Pipeline
     from edgecache.router.dispatch import Dispatcher
+    from edgecache.router.ledger import Ledger
+    from edgecache.router.limits import Limits
     from edgecache.router.pool import Pool
     from edgecache.store.entries import EntryStore
 
@@ -136,6 +138,8 @@ class Services:
     learner: Learner
     feedback: Feedback
     dispatcher: Dispatcher
+    limits: Limits
+    ledger: Ledger
     pool: Pool
     batcher: Batcher
     store: EntryStore

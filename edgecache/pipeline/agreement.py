@@ -13,9 +13,9 @@ import numpy as np
 from edgecache.cache import guards
 from edgecache.config import Learning
 from edgecache.embed.batcher import Batcher
-from edgecache.errors import ClientError, EmbedError, TextTooLong, UpstreamError
+from edgecache.errors import ClientError, EmbedError, Overloaded, TextTooLong, UpstreamError
 from edgecache.router.dispatch import Dispatcher
-from edgecache.types import Call, Endpoint
+from edgecache.types import Call, Endpoint, Purpose, ServiceClass, Wishes
 from edgecache.wire import answers
 from edgecache.wire.jsontext import encode
 
@@ -91,14 +91,24 @@ class Comparer:
             "temperature": 0,
             "max_tokens": 8,
         }
-        request = Call(call.request_id, call.tenant, Endpoint.CHAT, model, body, encode(body))
+        wishes = Wishes(service=ServiceClass.BATCH, residency=call.wishes.residency)
+        request = Call(
+            call.request_id,
+            call.tenant,
+            Endpoint.CHAT,
+            model,
+            body,
+            encode(body),
+            wishes=wishes,
+            purpose=Purpose.JUDGE,
+        )
         try:
             answer = await self._dispatcher.dispatch(request)
             try:
                 said = answers.text(Endpoint.CHAT, await answer.read()) if answer.status == 200 else None
             finally:
                 await answer.aclose()
-        except (UpstreamError, ClientError):  # the latter: no upstream serves the model
+        except (UpstreamError, ClientError, Overloaded):  # nobody serves the model, or can take it now
             said = None
         word = re.match(r"\W*(yes|no)\b", said or "", re.IGNORECASE)
         return Agreement(None, "judge-silent") if word is None else Agreement(word[1].lower() == "yes", "judge")

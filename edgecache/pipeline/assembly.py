@@ -26,6 +26,7 @@ from edgecache.pipeline.hooks import Hooks
 from edgecache.pipeline.inference import LocalAnswers
 from edgecache.pipeline.learner import Learner
 from edgecache.pipeline.lookup import Lookup
+from edgecache.pipeline.mirror import Mirrors
 from edgecache.pipeline.plan import Planner
 from edgecache.pipeline.replay import Replay
 from edgecache.pipeline.serve import Pipeline
@@ -71,6 +72,7 @@ class Assembly:
     learner: Learner
     feedback: Feedback
     shadow: Shadow
+    mirrors: Mirrors
     sightings: Sightings
     explainer: Explainer
 
@@ -95,9 +97,10 @@ def assemble(
     decider = Decider(learner, cache_side, verifier=engines.verifier, scorer=engines.scorer, rng=rng)
     lookup = Lookup(store, semantic, embedder, decider, learner, cache_side, clock=clock, metrics=metrics)
     planner, replay = Planner(embedder=embedder.embedder.fingerprint), Replay()
-    filler = Filler(semantic, embedder, learner, cache_side, clock=clock, metrics=metrics, rng=rng)
-    fetcher = Fetcher(dispatcher, flights, filler, replay, metrics=metrics)
     comparer = Comparer(embedder, dispatcher)
+    mirrors = Mirrors(comparer, dispatcher, cache_side, tasks, settings=config.router, metrics=metrics, rng=rng)
+    filler = Filler(semantic, embedder, learner, mirrors, cache_side, clock=clock, metrics=metrics, rng=rng)
+    fetcher = Fetcher(dispatcher, flights, filler, replay, metrics=metrics)
     shadow = Shadow(store, learner, comparer, fetcher, cache_side, tasks, metrics=metrics, rng=rng)
     sightings = Sightings(semantic, embedder, cache_side, tasks, metrics=metrics)
     hits = Hits(lookup, replay, sightings, clock=clock)
@@ -108,7 +111,7 @@ def assemble(
         functions.answers.attach(pipeline)
     feedback = Feedback(store, learner, sightings, clock=clock, metrics=metrics)
     explainer = Explainer(planner, lookup, learner, clock=clock)
-    return Assembly(pipeline, lookup, learner, feedback, shadow, sightings, explainer)
+    return Assembly(pipeline, lookup, learner, feedback, shadow, mirrors, sightings, explainer)
 
 
 def _hooks(functions: FunctionParts | None, clock: Clock, settings: Cache) -> Hooks:

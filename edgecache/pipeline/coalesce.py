@@ -11,12 +11,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from edgecache.errors import ClientError, UpstreamDied, UpstreamError
+from edgecache.errors import ClientError, Overloaded, UpstreamDied, UpstreamError
 from edgecache.tasks import Tasks
 from edgecache.types import Entry
-from edgecache.upstream.answer import UpstreamAnswer
+from edgecache.upstream.meter import Usage
 from edgecache.wire import sse
+
+if TYPE_CHECKING:
+    from edgecache.router.answer import RoutedAnswer
 
 _AHEAD = 1024 * 1024
 _SETTLE = 5.0
@@ -27,7 +31,10 @@ one connection it cost the next request half a millisecond. Until then the fligh
 
 @dataclass(slots=True)
 class Transcript:
-    """What the upstream said: the body of a JSON answer or the events of a stream. `ended` = it ended well."""
+    """What the upstream said: the body of a JSON answer or the events of a stream. `ended` = it ended well.
+
+    `usage` is what it took, once it is over; `small` = a small model has answered in place of the one asked for.
+    """
 
     status: int = 0
     content_type: str = "application/json"
@@ -38,10 +45,12 @@ class Transcript:
     body: bytes = b""
     events: list[bytes] = field(default_factory=list)
     ended: bool = False
+    usage: Usage | None = None
+    small: bool = False
 
 
-Open = Callable[[], Awaitable[UpstreamAnswer]]
-"""Sends the request upstream; raises UpstreamError before the first byte."""
+Open = Callable[[], Awaitable["RoutedAnswer"]]
+"""Sends the request upstream; raises UpstreamError, ClientError or Overloaded before the first byte."""
 Land = Callable[[Transcript], Awaitable[Entry | None]]
 """Keeps a copy of a finished answer; returns the stored entry, or None if it may not be kept."""
 
@@ -66,7 +75,7 @@ class Flight:
         self.shape = shape
         self.transcript = Transcript()
         self.entry: Entry | None = None
-        self.error: UpstreamError | ClientError | None = None
+        self.error: UpstreamError | ClientError | Overloaded | None = None
         self.over = False
         self.landed = asyncio.Event()
         self._open = open_
@@ -140,7 +149,8 @@ class Flight:
                 await self._pump(answer)
             finally:
                 await answer.aclose()
-        except (UpstreamError, ClientError) as error:  # the latter: no upstream serves the model
+                self.transcript.usage = answer.usage
+        except (UpstreamError, ClientError, Overloaded) as error:  # nobody serves the model, or can take it now
             self.error = error
         finally:
             if not self.transcript.ended and self.error is None:
@@ -148,11 +158,11 @@ class Flight:
             self.over = True
             self._notify()
 
-    async def _pump(self, answer: UpstreamAnswer) -> None:
+    async def _pump(self, answer: "RoutedAnswer") -> None:
         script = self.transcript
         script.status, script.content_type = answer.status, answer.content_type
         script.upstream, script.streaming, script.headers = answer.upstream, answer.streaming, answer.headers
-        script.lifetime = answer.lifetime
+        script.lifetime, script.small = answer.lifetime, answer.small
         if answer.streaming:
             async for chunk in answer.chunks():
                 self._complete = self._complete or _ends_answer(chunk.events)
@@ -162,6 +172,7 @@ class Flight:
             script.body = await answer.read()
             self._note([], len(script.body))
             await self._append(script.body)
+        script.lifetime = answer.lifetime  # a stream that another upstream has continued is not kept
         script.ended = True
 
     def _note(self, events: list[bytes], size: int) -> None:

@@ -8,6 +8,7 @@ from edgecache.cache import budget, guards, policy
 from edgecache.cache.policy import Decision
 from edgecache.clock import Clock
 from edgecache.config import Cache, HitPolicy
+from edgecache.embed.base import Vector
 from edgecache.errors import EmbedError, StoreError
 from edgecache.pipeline.learner import Learner
 from edgecache.pipeline.lookup import Found, Lookup
@@ -24,6 +25,17 @@ class Explainer:
         self._learner = learner
         self._planner = planner
         self._lookup = lookup
+
+    async def vector(self, call: Call, settings: Cache) -> Vector | None:
+        """The embedding that the broker would be given; None where there is no text to embed, or no embedder."""
+        decision = self._planner.plan(call, settings).decision
+        text = self._planner.key(call, decision).text
+        if text is None or not settings.semantic.enabled:
+            return None
+        try:
+            return await self._lookup.embed(text)
+        except EmbedError:
+            return None
 
     async def explain(self, call: Call, settings: Cache, trace: Trace) -> dict[str, Any]:
         """Scope fields, digest, the candidates and what is held of each, the verdict and its rule."""

@@ -2,15 +2,18 @@
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from edgecache.errors import EdgeCacheError, NotCached, UpstreamError
+import msgspec
+
+from edgecache.errors import EdgeCacheError, NotCached, Overloaded, UpstreamError
 from edgecache.pipeline.coalesce import Flights, Listener, Transcript
 from edgecache.pipeline.fill import Filler, Ticket
 from edgecache.pipeline.replay import Replay
 from edgecache.router.dispatch import Dispatcher
 from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
-from edgecache.types import CacheInfo, Call, Entry, Reply
+from edgecache.types import CacheInfo, Call, Entry, Purpose, Reply, ServiceClass
 from edgecache.wire import openai
 
 _JOINS = 2
@@ -59,7 +62,7 @@ class Fetcher:
     async def renew(self, ticket: Ticket) -> None:
         """Fetch and keep a new answer that nobody waits for; one at a time for each key. Never raises UpstreamError."""
         if (listener := self._flights.join(_key(ticket))) is None:
-            listener = self._start(ticket, sharing=True)
+            listener = self._start(replace(ticket, call=background(ticket.call, Purpose.RENEW)), sharing=True)
         try:
             await listener.landed()
         finally:
@@ -67,8 +70,9 @@ class Fetcher:
 
     async def again(self, ticket: Ticket) -> Transcript:
         """Another answer to a request that has its answer: neither shared nor kept. Never raises UpstreamError."""
+        call = background(ticket.call, Purpose.SAMPLE)
         listener = self._flights.start(
-            lambda: self._dispatcher.dispatch(ticket.call), _keep_nothing, keep=ticket.settings.max_stream_bytes
+            lambda: self._dispatcher.dispatch(call), _keep_nothing, keep=ticket.settings.max_stream_bytes
         )
         try:
             await listener.landed()
@@ -78,7 +82,7 @@ class Fetcher:
 
     def _start(self, ticket: Ticket, *, sharing: bool) -> Listener:
         return self._flights.start(
-            lambda: self._dispatcher.dispatch(ticket.call),
+            lambda: self._dispatcher.dispatch(ticket.call, ticket.vector),
             lambda script: self._filler.land(ticket, script),
             key=_key(ticket) if sharing else None,
             shape=_shape(ticket.call),
@@ -97,7 +101,7 @@ class Fetcher:
                 return await self._reply(listener, info, trace)
             with trace.stage("upstream"):
                 entry = await listener.landed()
-        except UpstreamError:
+        except (UpstreamError, Overloaded):
             entry = None
         finally:
             if listener.flight.shape != _shape(ticket.call):
@@ -123,6 +127,12 @@ class Fetcher:
         else:
             await listener.aclose()
         return reply
+
+
+def background(call: Call, purpose: Purpose) -> Call:
+    """`call` as a request of this POP's own, for which nobody waits: in the last class, on an account of its own."""
+    wishes = msgspec.structs.replace(call.wishes, service=ServiceClass.BATCH, deadline=None, arrived=None)
+    return msgspec.structs.replace(call, purpose=purpose, wishes=wishes, account=None)
 
 
 @contextmanager
@@ -159,4 +169,5 @@ def _reply(script: Transcript, info: CacheInfo, body: bytes) -> Reply:
         body=openai.normalise_error(script.status, body) if failed else body,
         upstream=script.upstream,
         headers=script.headers,
+        usage=lambda: script.usage,
     )

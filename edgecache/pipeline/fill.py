@@ -20,9 +20,10 @@ from edgecache.errors import EmbedError, StoreError, TextTooLong
 from edgecache.pipeline.coalesce import Transcript
 from edgecache.pipeline.guard import CacheSide
 from edgecache.pipeline.learner import Learner
+from edgecache.pipeline.mirror import Mirrors
 from edgecache.store.changes import WRITER_ENTRIES
 from edgecache.telemetry.metrics import Metrics
-from edgecache.types import CacheKey, Call, Entry
+from edgecache.types import CacheKey, Call, Entry, Purpose
 from edgecache.wire import answers
 from edgecache.wire.answers import Finished, Unfinished
 
@@ -67,12 +68,14 @@ class Filler:
         semantic: SemanticTier,
         embedder: Batcher,
         learner: Learner,
+        mirrors: Mirrors,
         cache_side: CacheSide,
         *,
         clock: Clock,
         metrics: Metrics,
         rng: random.Random,
     ) -> None:
+        self._mirrors = mirrors
         self._semantic = semantic
         self._embedder = embedder
         self._learner = learner
@@ -86,6 +89,9 @@ class Filler:
         """Store what `script` holds if it is a complete answer that policy admits; never raises."""
         with self._cache_side.step("fill"):
             finished = await read(ticket.call, script)
+            if isinstance(finished, Finished) and ticket.call.purpose is Purpose.CLIENT:
+                learning = ticket.settings.learning
+                self._mirrors.consider(ticket.call, ticket.key, finished, learning, small=script.small)
             reason = "upstream" if script.lifetime == 0 else _refusal(finished, ticket)
             if reason is None and self._learner.banned(ticket.key):
                 reason = "banned"

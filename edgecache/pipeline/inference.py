@@ -18,7 +18,7 @@ from edgecache.functions.context import Context
 from edgecache.functions.phases import Rules
 from edgecache.pipeline.serve import Pipeline
 from edgecache.telemetry.trace import Trace
-from edgecache.types import Call, Controls, Endpoint, Reply
+from edgecache.types import Call, Controls, Endpoint, Purpose, Reply
 from edgecache.wasm.hostcalls import Code, HostRefused
 from edgecache.wire import answers, openai
 from edgecache.wire.jsontext import encode
@@ -120,6 +120,7 @@ class LocalAnswers:
             raw,
             controls=controls or Controls(),
             inner=True,
+            purpose=Purpose.FUNCTION,
         )
 
     async def _serve(self, call: Call) -> Reply:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from edgecache.cache.policy import Decision
 from edgecache.config import Cache, HitPolicy
-from edgecache.errors import EdgeCacheError, UpstreamError
+from edgecache.errors import EdgeCacheError, Overloaded, UpstreamError
 from edgecache.pipeline.fallback import Fallback
 from edgecache.pipeline.fetch import Fetcher
 from edgecache.pipeline.fill import Ticket
@@ -58,7 +58,7 @@ class Pipeline:
         self._tasks = tasks
 
     async def serve(self, call: Call, trace: Trace) -> Reply:
-        """The reply to `call`. Raises UpstreamError when no upstream answers, NotCached for `only-if-cached`."""
+        """The reply to `call`. Raises UpstreamError or Overloaded when no upstream answers, NotCached if asked to."""
         functions = self._hooks.visit(call, trace)
         try:
             return functions.signed(await self._serve(await functions.request(call), functions, trace))
@@ -138,7 +138,7 @@ class Pipeline:
         sent = ticket.sent_as(await functions.miss(ticket.call))
         try:
             reply = await self._fetcher.miss(sent, info, trace)
-        except UpstreamError:
+        except (UpstreamError, Overloaded):
             if (stale := await self._fallback.on_error(ticket, entry, functions)) is not None:
                 return stale
             raise

@@ -55,7 +55,8 @@ KNOWN: Mapping[tuple[str, Endpoint], frozenset[str]] = {
     ("dynamo", Endpoint.COMPLETIONS): _set(_SAMPLING, "prompt suffix metadata", _DYNAMO),
     ("dynamo", Endpoint.EMBEDDINGS): _set(_EMBEDDINGS, "nvext"),
     ("openai", Endpoint.CHAT): _set(_SAMPLING, _CHAT, _DYNAMO_CHAT) - {"best_of", "echo", "mm_processor_kwargs"}
-    | _set("verbosity moderation prompt_cache_key prompt_cache_retention prompt_cache_options safety_identifier"),
+    | _set("verbosity moderation prompt_cache_key prompt_cache_retention prompt_cache_options safety_identifier")
+    | _set("continue_final_message add_generation_prompt"),  # of servers that call themselves OpenAI-compatible
     ("openai", Endpoint.COMPLETIONS): _set(_SAMPLING, "prompt suffix"),
     ("openai", Endpoint.EMBEDDINGS): _set(_EMBEDDINGS),
 }
@@ -73,17 +74,25 @@ class Reply:
     model: str
     choices: Sequence[Generated]
     prompt_tokens: int
+    cached_tokens: int = 0
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The `usage` object."""
+        """The `usage` object. vLLM says nothing of cached tokens unless it is told to."""
         completion = sum(len(choice.tokens) for choice in self.choices)
         counts = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion,
             "total_tokens": self.prompt_tokens + completion,
         }
-        return counts if self.dialect == "vllm" else {**counts, "prompt_tokens_details": {"cached_tokens": 0}}
+        return (
+            counts
+            if self.dialect == "vllm"
+            else {
+                **counts,
+                "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            }
+        )
 
 
 def choices(dialect: str, wanted: int) -> int:

@@ -1,13 +1,13 @@
 """The embedded core: a scripted OpenAI-compatible cluster with the wire habits of the server it plays.
 
-Answers are a pure function of the request (`sim.words`), their form is the dialect's (`sim.habits`), their timing and
-failures come from the settings, which `POST /admin/config` changes while it runs. Parameter names are those of
-llm-d-inference-sim. It generates nothing: never mistake it for a model.
+Answers are a pure function of the request (`sim.answers`, `sim.words`), their form is the dialect's (`sim.habits`),
+their timing and failures come from the settings, which `POST /admin/config` changes while it runs. Parameter names are
+those of llm-d-inference-sim. It generates nothing: never mistake it for a model.
 """
 
 import base64
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -17,9 +17,10 @@ from aiohttp import web
 
 from edgecache.clock import Clock
 from edgecache.config import tree as config
-from edgecache.sim import habits, responses, words
-from edgecache.sim.delivery import Pace, as_json, as_stream
-from edgecache.sim.seen import Seen
+from edgecache.sim import answers, ask, habits, metrics, prefixes, responses, words
+from edgecache.sim.ask import Ask, Refused
+from edgecache.sim.delivery import Delivery, Pace, as_json, as_stream
+from edgecache.sim.seen import Seen, Tally
 from edgecache.sim.slots import QueueFull, Slots
 from edgecache.types import Endpoint
 
@@ -27,31 +28,9 @@ DIMENSION = 384
 """Numbers in an embedding unless the request says `dimensions`."""
 
 _VERSION = "1.2.0"
-_AT_ONCE = {"rate_limit": 429, "server_error": 500, "overloaded": 503}
-
-
-class Refused(Exception):
-    """The request gets an error answer."""
-
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request that passed the server's checks."""
-
-    endpoint: Endpoint
-    body: dict[str, Any]
-    model: str
-    stream: bool
-    include_usage: bool
-    answer: str = ""
-    """The name of its answer, if it has one (`words.name_of`)."""
-
+_AT_ONCE = {"rate_limit": 429, "server_error": 500, "overloaded": 503, "empty_404": 404}
+_RECORDS = 1000
+"""Iterations that trtllm-serve's draining list keeps until somebody reads it."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -65,9 +44,12 @@ class ScriptedCore:
         self.seen = Seen()
         self._clock = clock
         self._random = Random(settings.seed)  # noqa: S311 - repeatable delays and failures, no secrets
-        self._pace = Pace(self._random)
         self._slots = Slots(settings.max_num_seqs, settings.max_waiting_queue_length)
+        self._pace = Pace(self._random, settings, lambda: self._slots.running)
         self._shelf = responses.Shelf()
+        self._prefixes = prefixes.Prefixes()
+        self._iterations: deque[dict[str, Any]] = deque(maxlen=_RECORDS)
+        self._iteration = 0
         self._number = 0
         self._stopping = False
         self._runner: web.AppRunner | None = None
@@ -98,9 +80,12 @@ class ScriptedCore:
             self._runner = None
 
     def configure(self, **changes: Any) -> None:
-        """Change settings while running. Raises `msgspec.ValidationError` for unknown names and bad values."""
-        merged = {**msgspec.structs.asdict(self.settings), **changes}
-        self.settings = msgspec.convert(merged, config.Core)
+        """Change settings while running. Raises `msgspec.ValidationError` for unknown names and bad values.
+
+        What is generated at the moment becomes slower or faster at once; failures are for requests to come.
+        """
+        merged = {**msgspec.to_builtins(self.settings), **changes}
+        self.settings = self._pace.settings = msgspec.convert(merged, config.Core)
         self._slots.resize(self.settings.max_num_seqs, self.settings.max_waiting_queue_length)
 
     def _routes(self) -> list[web.RouteDef]:
@@ -114,6 +99,8 @@ class ScriptedCore:
             web.get("/v1/models", self._models),
             web.get("/health", self._health),
             web.get("/version", self._version),
+            web.get("/metrics", self._metrics),
+            web.get("/prometheus/metrics", self._metrics),
             web.get("/admin/config", self._config),
             web.post("/admin/config", self._config),
             web.get("/admin/seen", self._report),
@@ -139,21 +126,40 @@ class ScriptedCore:
         return handle
 
     async def _answer(self, request: web.Request, endpoint: Endpoint, raw: bytes) -> web.StreamResponse:
-        ask = self._check(endpoint, raw, words.name_of(request.headers.get("tracestate")))
-        self.seen.streams += ask.stream
+        asked = ask.read(endpoint, raw, self.settings, answer=words.name_of(request.headers.get("tracestate")))
+        self._count(asked)
         failure = self._failure()
         if failure == "null_body":
             return web.Response(body=b"null", content_type="application/json")
-        if failure == "error_event" and not ask.stream:
+        if failure == "error_event" and not asked.stream:
             failure = "server_error"
         if failure in _AT_ONCE:
             raise self._failed(failure)
         try:
             async with self._slots:
-                return await self._generate(request, ask, failure)
+                self._iterated()
+                response = await self._generate(request, asked, failure)
         except QueueFull:
             self.seen.refused += 1
             raise self._failed("rate_limit" if self.settings.dialect != "dynamo" else "overloaded") from None
+        finally:
+            self._iterated()
+        self.seen.finished += failure is None
+        return response
+
+    def _count(self, asked: Ask) -> None:
+        self.seen.streams += asked.stream
+        self.seen.salts[asked.salt] += 1
+        if asked.priority is not None:
+            self.seen.priorities[asked.priority] += 1
+
+    def _iterated(self) -> None:
+        """Somebody has come or gone: one more record for trtllm-serve's list."""
+        self._iteration += 1
+        self._iterations.append(metrics.iteration(self._iteration, self._load(), self.seen))
+
+    def _load(self) -> metrics.Load:
+        return metrics.load(self.settings, self._slots.running, self._slots.waiting)
 
     def _failure(self) -> str | None:
         rate, kinds = self.settings.failure_injection_rate, self.settings.failure_types
@@ -165,123 +171,94 @@ class ScriptedCore:
 
     def _failed(self, kind: str) -> Refused:
         status = _AT_ONCE[kind]
+        if kind == "empty_404":
+            return Refused(status, "")
         if status == 503 and self.settings.dialect == "dynamo":
             return Refused(529, "Service temporarily overloaded")
         message = {429: "Too many requests", 500: "The engine failed", 503: "The server is overloaded"}[status]
         return Refused(status, message, {429: "rate_limit_exceeded"}.get(status))
 
     def _error(self, refused: Refused) -> web.Response:
-        headers = {"Retry-After": "1"} if refused.status in {429, 503} else {}
+        if not refused.message:
+            return web.Response(status=refused.status)
+        wait = self.settings.retry_after
+        headers = {"Retry-After": str(wait)} if wait and refused.status in {429, 503} else {}
         body = habits.error(self.settings.dialect, refused.status, refused.message, refused.code)
         return web.Response(status=refused.status, body=body, content_type="application/json", headers=headers)
 
-    def _check(self, endpoint: Endpoint, raw: bytes, answer: str) -> Ask:
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise Refused(400, f"the body is not JSON: {error}", "bad_body") from error
-        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
-            raise Refused(400, "the body needs a model", "bad_body")
-        dialect, model = self.settings.dialect, body["model"]
-        known = habits.KNOWN.get((dialect, endpoint))
-        if known is not None and (unknown := sorted(body.keys() - known)):
-            raise Refused(400, f"Unsupported parameter(s): {', '.join(unknown)}", "bad_body")
-        streaming = body.get("stream") is True
-        options = body.get("stream_options")
-        if options is not None and not streaming:
-            raise Refused(400, "stream_options can only be set if stream is true", "bad_body")
-        if model not in self.settings.models and dialect != "trtllm":  # trtllm-serve serves its one model to any name
-            raise Refused(404, f"The model `{model}` does not exist", "model_not_found")
-        if words.count(body) > self.settings.max_model_len:
-            raise Refused(400, f"the prompt is longer than {self.settings.max_model_len} tokens", "context_length")
-        default = dialect == "trtllm" and options is not None  # `stream_options: {}` means usage there
-        usage = options.get("include_usage", default) if isinstance(options, dict) else False
-        return Ask(endpoint, body, model, streaming, bool(usage), answer)
-
-    async def _generate(self, request: web.Request, ask: Ask, failure: str | None) -> web.StreamResponse:
-        if ask.endpoint is Endpoint.EMBEDDINGS:
-            seconds = self._pace.first(self.settings)
-            return await as_json(request, self._embeddings(ask), seconds=seconds, failure=failure)
-        self._number += 1
-        made = self._made(ask)
-        if ask.endpoint is Endpoint.RESPONSES:
-            found = self._respond(ask, made[0])
-            events = responses.stream(found, made[0]) if ask.stream else []
-            body = b"" if ask.stream else orjson.dumps(found)
+    async def _generate(self, request: web.Request, asked: Ask, failure: str | None) -> web.StreamResponse:
+        scope = f"{asked.model}\0{asked.salt}"
+        prompt = prefixes.tokens(asked.body)
+        cached = self._prefixes.known(scope, prompt)
+        tally = Tally(self.seen, asked.model, asked.prompt_tokens, cached)
+        how = Delivery(self._pace, self._clock, tally.made, asked.prompt_tokens - cached, failure)
+        if asked.endpoint is Endpoint.EMBEDDINGS:
+            return await as_json(request, self._embeddings(asked), how)
+        if failure is None:
+            self._prefixes.note(scope, prompt)
+        made = answers.choices(asked, self.settings.dialect, self.settings.seed)
+        body, events = self._written(asked, made, cached)
+        steps = range(max(1, *(len(choice.tokens) for choice in made)))
+        tokens = [sum(len(choice.tokens) > step for choice in made) for step in steps]
+        if not asked.stream:
+            response = await as_json(request, body, how, tokens)
         else:
-            reply = self._reply(ask, made)
-            events = habits.stream(reply, include_usage=ask.include_usage) if ask.stream else []
-            body = b"" if ask.stream else habits.whole(reply)
-        if not ask.stream:
-            seconds = self._pace.whole(self.settings, max(len(choice.tokens) for choice in made))
-            return await as_json(request, body, seconds=seconds, failure=failure)
-        return await as_stream(
-            request,
-            events,
-            pace=self._pace,
-            settings=self.settings,
-            clock=self._clock,
-            failure=failure,
-            last_words=habits.error_events(self.settings.dialect),
-        )
+            words_at_last = habits.error_events(self.settings.dialect)
+            response = await as_stream(request, events, how, tokens, last_words=words_at_last)
+        if failure is None:
+            self._prefixes.note(scope, [*prompt, *made[0].text.split()])
+        return response
 
-    def _made(self, ask: Ask) -> list[words.Generated]:
-        body = ask.body
-        limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
-        limit = next((value for value in limits if value is not None), None)
-        stop = body.get("stop") or ()
-        seed = self.settings.seed if body.get("seed") is None else body["seed"]
-        return [
-            words.answer(
-                ask.model,
-                words.question(body),
-                seed + index,
-                limit,
-                (stop,) if isinstance(stop, str) else tuple(stop),
-                fill=body.get("ignore_eos") is True,
-                name=ask.answer,
-            )
-            for index in range(habits.choices(self.settings.dialect, body.get("n") or 1))
-        ]
+    def _written(self, asked: Ask, made: list[words.Generated], cached: int) -> tuple[bytes, list[bytes]]:
+        """The answer as a body, or as the events of a stream."""
+        self._number += 1
+        if asked.endpoint is Endpoint.RESPONSES:
+            found = self._respond(asked, made[0], cached)
+            return (b"", responses.stream(found, made[0])) if asked.stream else (orjson.dumps(found), [])
+        reply = self._reply(asked, made, cached)
+        if asked.stream:
+            return b"", habits.stream(reply, include_usage=asked.include_usage)
+        return habits.whole(reply), []
 
-    def _reply(self, ask: Ask, made: list[words.Generated]) -> habits.Reply:
+    def _reply(self, asked: Ask, made: list[words.Generated], cached: int) -> habits.Reply:
         return habits.Reply(
             dialect=self.settings.dialect,
-            endpoint=ask.endpoint,
-            id=habits.answer_id(self.settings.dialect, ask.endpoint, self._number, self._random.getrandbits(128)),
+            endpoint=asked.endpoint,
+            id=habits.answer_id(self.settings.dialect, asked.endpoint, self._number, self._random.getrandbits(128)),
             created=int(self._clock.now()),
-            model=self.settings.models[0] if self.settings.dialect == "trtllm" else ask.model,
+            model=self.settings.models[0] if self.settings.dialect == "trtllm" else asked.model,
             choices=made,
-            prompt_tokens=words.count(ask.body),
+            prompt_tokens=asked.prompt_tokens,
+            cached_tokens=cached,
         )
 
-    def _respond(self, ask: Ask, made: words.Generated) -> dict[str, Any]:
-        previous = ask.body.get("previous_response_id")
+    def _respond(self, asked: Ask, made: words.Generated, cached: int) -> dict[str, Any]:
+        previous = asked.body.get("previous_response_id")
         if previous is not None and previous not in self._shelf.stored:
             raise Refused(404, f"Response with id '{previous}' not found", "not_found")
         response = responses.build(
-            ask.body,
+            asked.body,
             number=self._random.getrandbits(96),
-            model=ask.model,
+            model=asked.model,
             made=made,
-            prompt_tokens=words.count(ask.body),
+            prompt_tokens=asked.prompt_tokens,
             created=int(self._clock.now()),
         )
-        self._shelf.keep(response, ask.body)
+        response["usage"]["input_tokens_details"]["cached_tokens"] = cached
+        self._shelf.keep(response, asked.body)
         return response
 
-    def _embeddings(self, ask: Ask) -> bytes:
-        asked = ask.body.get("input", "")
-        texts = asked if isinstance(asked, list) and asked and not isinstance(asked[0], int) else [asked]
-        packed = ask.body.get("encoding_format") == "base64"
+    def _embeddings(self, asked: Ask) -> bytes:
+        given = asked.body.get("input", "")
+        texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+        packed = asked.body.get("encoding_format") == "base64"
         data = []
         for index, text in enumerate(texts):
-            vector = words.vector(words.plain(text), ask.body.get("dimensions") or DIMENSION)
+            vector = words.vector(words.plain(text), asked.body.get("dimensions") or DIMENSION)
             shown = base64.b64encode(vector.astype("<f4").tobytes()).decode() if packed else vector.tolist()
             data.append({"object": "embedding", "index": index, "embedding": shown})
-        tokens = words.count(ask.body)
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return orjson.dumps({"object": "list", "data": data, "model": ask.model, "usage": usage})
+        usage = {"prompt_tokens": asked.prompt_tokens, "total_tokens": asked.prompt_tokens}
+        return orjson.dumps({"object": "list", "data": data, "model": asked.model, "usage": usage})
 
     async def _stored(self, request: web.Request) -> web.StreamResponse:
         self.seen.note(request.method, request.path, request.headers, await request.read())
@@ -303,10 +280,24 @@ class ScriptedCore:
     async def _models(self, _request: web.Request) -> web.Response:
         owner = {"trtllm": "tensorrt_llm", "dynamo": "nvidia"}.get(self.settings.dialect, self.settings.dialect)
         created = int(self._clock.now())
-        cards = [
-            {"id": model, "object": "model", "created": created, "owned_by": owner} for model in self.settings.models
-        ]
+        names = () if metrics.gone(self.settings) else self.settings.models
+        cards = [{"id": model, "object": "model", "created": created, "owned_by": owner} for model in names]
+        if cards and self.settings.dialect != "trtllm":  # there, adapters are no models of their own
+            cards += [{**cards[0], "id": adapter, "parent": names[0]} for adapter in self.settings.loras]
         return _json({"object": "list", "data": cards})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        dialect = self.settings.dialect
+        if metrics.PATHS.get(dialect) == request.path:
+            text = metrics.prometheus(self.settings, self._load(), self.seen)
+            return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        if dialect != "trtllm":
+            return web.Response(status=404)
+        if self._slots.running or self._slots.waiting:  # an idle server says nothing
+            self._iterated()
+        records = list(self._iterations)
+        self._iterations.clear()
+        return _json(records)
 
     async def _health(self, _request: web.Request) -> web.Response:
         return _json({"status": "healthy"}) if self.settings.dialect == "dynamo" else web.Response()
@@ -321,7 +312,7 @@ class ScriptedCore:
                 self.configure(**{name.replace("-", "_"): value for name, value in changes.items()})
             except (ValueError, AttributeError, TypeError) as error:
                 return self._error(Refused(400, f"not a usable configuration: {error}"))
-        return _json(msgspec.structs.asdict(self.settings))
+        return _json(msgspec.to_builtins(self.settings))
 
     async def _report(self, _request: web.Request) -> web.Response:
         load = {"running": self._slots.running, "waiting": self._slots.waiting}

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_OPENINGS = ("In short,", "Put simply,", "As far as is known,", "The usual answer is this:", "Briefly,")
+OPENINGS = ("In short,", "Put simply,", "As far as is known,", "The usual answer is this:", "Briefly,")
+"""How answers begin that have no name."""
 _VERDICTS = (
     "it depends on the context, but the first option is the common one.",
     "there are two parts to it, and the second follows from the first.",
@@ -98,7 +99,7 @@ def answer(
 
 def _asked(model: str, question: str, seed: int) -> str:
     pick = int.from_bytes(blake2b(f"{model}\0{question}\0{seed}".encode(), digest_size=8).digest())
-    words = _OPENINGS[pick % len(_OPENINGS)].split()
+    words = OPENINGS[pick % len(OPENINGS)].split()
     words += ["on", '"' + " ".join(question.split()[:_QUESTION_WORDS]) + '":']
     words += _VERDICTS[(pick >> 8) % len(_VERDICTS)].split() + _CLOSINGS[(pick >> 16) % len(_CLOSINGS)].split()
     return " ".join(words)

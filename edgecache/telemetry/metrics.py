@@ -24,6 +24,7 @@ from edgecache import __version__
 
 _LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _STAGE = (0.00001, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 10, 60)
+_RATE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _SIMILARITY = tuple(round(0.5 + 0.025 * i, 3) for i in range(21))
 
 
@@ -38,6 +39,8 @@ class Metrics:
         self._cache()
         self._engines()
         self._functions()
+        self._routing()
+        self._usage()
         self._process()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -108,6 +111,53 @@ class Metrics:
         self.function_deploys = self._counter(
             "function_deploys", "Uploads and changes of versions.", "action", "result"
         )
+
+    def _routing(self) -> None:
+        self.upstream_attempts = self._counter(
+            "upstream_attempts", "Requests sent upstream, by how they ended.", "cluster", "tier", "outcome"
+        )
+        self.upstream_ttft = self._histogram(
+            "upstream_ttft_seconds", "From sending a request upstream to its first token.", _LATENCY, "cluster", "tier"
+        )
+        self.upstream_output_rate = self._histogram(
+            "upstream_output_tokens_per_second", "Generated tokens a second after the first.", _RATE, "cluster", "tier"
+        )
+        self.upstream_out = self._gauge("upstream_out", "1 while the upstream is left out (ejected).", "cluster")
+        self.upstream_ejections = self._counter("upstream_ejections", "Times it was left out.", "cluster", "reason")
+        self.upstream_rtt = self._gauge("upstream_rtt_seconds", "Round trip to the upstream.", "cluster")
+        self.upstream_queued = self._gauge("upstream_queued", "Requests waiting there, as it says.", "cluster")
+        self.upstream_kv = self._gauge("upstream_kv_usage_ratio", "Share of its KV cache in use.", "cluster")
+        self.upstream_probes = self._counter("upstream_probes", "Looks at an upstream.", "cluster", "kind", "result")
+        self.routed = self._counter("routed_requests", "Misses by tier, class and why.", "tier", "service_class", "why")
+        self.route_refusals = self._counter("route_refusals", "Misses that no upstream could take.", "reason")
+        self.residency_violations = self._counter(
+            "residency_violations", "Prompts about to leave where they may be processed, and stopped; must be 0."
+        )
+        self.choice_duration = self._histogram("choice_seconds", "Choosing an upstream.", _STAGE)
+        self.ttft_prediction = self._histogram(
+            "ttft_prediction_ratio", "Time to first token by its prediction.", (0.1, 0.25, 0.5, 0.8, 1, 1.25, 2, 4, 10)
+        )
+        self.hedges = self._counter("hedges", "Second requests: won, lost, or denied by the budget.", "result")
+        self.retries = self._counter("retries", "Further attempts after a failure, by what it was.", "result", "after")
+        self.continuations = self._counter("continuations", "Streams that died and were to be continued.", "result")
+        self.waiting = self._gauge("waiting_requests", "Requests that wait for an upstream.", "service_class")
+        self.wait_duration = self._histogram("wait_seconds", "Waiting for an upstream.", _LATENCY, "service_class")
+        self.shed = self._counter("shed_requests", "Requests refused by the broker.", "service_class", "reason")
+
+    def _usage(self) -> None:
+        self.tokens = self._counter("tokens", "Tokens that upstreams read and wrote.", "model", "tier", "type")
+        self.cost = self._counter("cost_usd", "What upstreams cost.", "model", "tier", "purpose")
+        self.cost_avoided = self._counter("cost_avoided_usd", "What hits would have cost.", "model")
+        self.cost_per_million = self._gauge(
+            "cost_per_million_tokens_usd", "Cost by tokens served, with this POP and as if without.", "pop"
+        )
+        self.ledger_records = self._counter("ledger_records", "Records of the usage ledger.", "result")
+        self.limited = self._counter("limited_requests", "Requests over a limit of their key or tenant.", "kind")
+        self.budget_left = self._gauge("budget_remaining_usd", "What is left of a budget.", "holder")
+        self.small_answers = self._counter(
+            "small_model_answers", "Answers of small models, compared with those of the model asked for.", "result"
+        )
+        self.mirrored = self._counter("mirrored_answers", "Answers of mirrored models, compared.", "model", "result")
 
     def _process(self) -> None:
         self.loop_lag = self._histogram("event_loop_lag_seconds", "How late a timer of the event loop fired.", _STAGE)

@@ -4,7 +4,7 @@ A clean end of the connection proves nothing (trtllm-serve just closes when a wo
 alone (Dynamo sends it after an error). Whether a finished answer may be stored is `wire.answers`' question.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -12,6 +12,7 @@ import aiohttp
 from edgecache.errors import UpstreamDied, UpstreamError, UpstreamTimeout
 from edgecache.types import Endpoint
 from edgecache.upstream.dialects import reply_headers
+from edgecache.upstream.meter import Meter, finishes
 from edgecache.wire.directives import upstream_lifetime
 from edgecache.wire.openai import is_usage_chunk, reports_error
 from edgecache.wire.sse import DONE, EventSplitter, data, event_name
@@ -38,6 +39,7 @@ class UpstreamAnswer:
 
     `lifetime` is for how long the upstream lets its answer be kept (`wire.directives.upstream_lifetime`).
     `headers` holds only what may travel to the client, in lower case; `streaming` is True for server-sent events.
+    `meter` reads along and knows what came and what it cost in tokens.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class UpstreamAnswer:
         """Args: `endpoint` None = a pass-through, whose ending is not judged; `done` is called once, at the end."""
         self.status = response.status
         self.content_type = response.headers.get("Content-Type", "")
-        self.headers: Mapping[str, str] = reply_headers(response.headers)
+        self.headers: dict[str, str] = reply_headers(response.headers)
         self.lifetime = upstream_lifetime(response.headers)
         self.upstream = upstream
         self.streaming = self.content_type.startswith("text/event-stream")
+        self.meter = Meter(endpoint)
         self._response = response
         self._endpoint = endpoint
         self._strip_usage = strip_usage
@@ -92,6 +95,7 @@ class UpstreamAnswer:
                     del events[failed:]
                     text = b"".join(events)
                 tail = (tail + events)[-_TAIL:]
+                self.meter.events(events)
                 yield Chunk(self._visible(events) if b'"usage"' in text else text, events)
                 if failed:
                     told = data(events[-1]) is not None  # else there is nothing in it that a client could read
@@ -118,7 +122,9 @@ class UpstreamAnswer:
                 parts.append(received)
         finally:
             await self.aclose()
-        return b"".join(parts)
+        body = b"".join(parts)
+        self.meter.body(body)
+        return body
 
     async def aclose(self) -> None:
         """Give the answer up: unless the body was read to its end, the connection is closed at once."""
@@ -165,10 +171,4 @@ class UpstreamAnswer:
             return True
         if self._endpoint is Endpoint.RESPONSES:
             return any(event_name(event) in _RESPONSES_ENDS for event in tail)
-        return any(data(event) == b"[DONE]" or _finishes(event) for event in tail)
-
-
-def _finishes(event: bytes) -> bool:
-    """Whether the event carries a finish reason: the key, then a string (not null), whatever the spacing."""
-    _, key, value = event.rpartition(b'"finish_reason"')
-    return bool(key) and value.lstrip(b" :").startswith(b'"')
+        return any(data(event) == b"[DONE]" or finishes(event) for event in tail)

@@ -13,21 +13,23 @@ import orjson
 from yarl import URL
 
 from edgecache import __version__
-from edgecache.config import tree as config
+from edgecache.config import Upstream
 from edgecache.errors import UnknownUrl, UpstreamDied, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from edgecache.telemetry.metrics import Metrics
 from edgecache.types import Call, Endpoint
 from edgecache.upstream.answer import UpstreamAnswer
 from edgecache.upstream.dialects import forward_headers, forwardable, prepare
+from edgecache.upstream.sending import Sending
 
 _LIST_TIMEOUT = 5.0
 """Seconds to get the list of models: requests wait for it."""
+_AS_ASKED = Sending()
 
 
 class UpstreamClient:
     """Sends requests to one configured upstream. Must be built inside a running event loop."""
 
-    def __init__(self, settings: config.Upstream, *, metrics: Metrics) -> None:
+    def __init__(self, settings: Upstream, *, metrics: Metrics) -> None:
         self.settings = settings
         self.name = settings.name
         self._requests = metrics.upstream_requests
@@ -37,21 +39,22 @@ class UpstreamClient:
         self._quiet.set()
         self._base = settings.url.rstrip("/")
         self._urls = {endpoint: URL(self._base + endpoint.path) for endpoint in Endpoint}
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout or None)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=settings.keepalive),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout or None),
+            timeout=self._timeout,
             headers={"User-Agent": f"edgecache/{__version__}", "Accept-Encoding": "identity"},
             trust_env=False,
         )
 
-    async def open(self, call: Call) -> UpstreamAnswer:
+    async def open(self, call: Call, sending: Sending = _AS_ASKED) -> UpstreamAnswer:
         """Send `call` and return once the response head is there, whatever its status.
 
         Raises `UpstreamUnreachable` when no connection was made or it ended before any response byte,
         `UpstreamTimeout` when the head did not come in time, `UpstreamDied` when it broke off or is not HTTP.
         """
-        prepared = prepare(self.settings.dialect, call)
+        prepared = prepare(self.settings.dialect, call, sending, priority=self.settings.priority)
         self._authorise(prepared.headers, call.tenant.authorization)
         return await self._answer(
             "POST",
@@ -60,6 +63,7 @@ class UpstreamClient:
             prepared.body,
             endpoint=call.endpoint,
             strip_usage=prepared.strip_usage,
+            sending=sending,
         )
 
     async def forward(
@@ -89,6 +93,8 @@ class UpstreamClient:
         `UpstreamError` (and what `open` raises) when there is no usable list.
         """
         headers = {"Accept": "application/json"}
+        if self.settings.dialect == "edgecache":
+            headers["EdgeCache-Hop"] = "1"  # it then tells of its own models only
         self._authorise(headers, None)
         try:
             async with asyncio.timeout(_LIST_TIMEOUT):
@@ -99,6 +105,24 @@ class UpstreamClient:
         if answer.status != 200:
             raise UpstreamError(f"{self.name} answered /v1/models with {answer.status}")
         return _models(self.name, body)
+
+    async def fetch(self, url: str) -> tuple[int, bytes]:
+        """Status and body of something small that the upstream tells about itself, such as its metrics.
+
+        `url` may be a path. Raises `UpstreamError` (and what `open` raises) where it does not come in time or is too
+        large.
+        """
+        headers = {"Accept": "*/*"}
+        self._authorise(headers, None)
+        target = URL(url if "://" in url else self._base + url)
+        if target.origin() != URL(self._base).origin():
+            headers.pop("Authorization", None)  # the key is for the upstream, not for who watches it
+        try:
+            async with asyncio.timeout(_LIST_TIMEOUT):
+                answer = await self._answer("GET", target, headers)
+                return answer.status, await answer.read()
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"{self.name} did not answer {target.path} within {_LIST_TIMEOUT:g} s") from error
 
     async def idle(self) -> None:
         """Wait until no request is open any more; for an upstream that was taken out of service."""
@@ -136,12 +160,13 @@ class UpstreamClient:
         *,
         endpoint: Endpoint | None = None,
         strip_usage: bool = False,
+        sending: Sending = _AS_ASKED,
     ) -> UpstreamAnswer:
         self._begin()
         answered = False
         code = "cancelled"
         try:
-            response = await self._send(method, url, headers, body)
+            response = await self._send(method, url, headers, body, sending)
             answered, code = True, str(response.status)
         except UpstreamError as error:
             code = error.code or "error"
@@ -156,20 +181,23 @@ class UpstreamClient:
             endpoint=endpoint,
             strip_usage=strip_usage,
             max_bytes=self.settings.max_response_bytes,
-            idle_timeout=self.settings.idle_timeout,
+            idle_timeout=_least(self.settings.idle_timeout, sending.idle_timeout),
             done=self._end,
         )
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, sending: Sending
     ) -> aiohttp.ClientResponse:
-        limit = self.settings.first_byte_timeout or None
+        limit = _least(self.settings.first_byte_timeout, sending.first_byte_timeout) or None
+        connect = _least(self.settings.connect_timeout, sending.connect_timeout)
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect or None) if sending.connect_timeout else None
         try:
             async with asyncio.timeout(limit):
-                return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+                return await self._session.request(
+                    method, url, headers=headers, data=body, allow_redirects=False, timeout=timeout or self._timeout
+                )
         except aiohttp.ConnectionTimeoutError as error:
-            waited = f"{self.settings.connect_timeout:g} s"
-            raise UpstreamUnreachable(f"no connection to {self.name} within {waited}") from error
+            raise UpstreamUnreachable(f"no connection to {self.name} within {connect:g} s") from error
         except TimeoutError as error:
             raise UpstreamTimeout(f"{self.name} did not answer within {limit:g} s") from error
         except aiohttp.ServerDisconnectedError as error:
@@ -180,6 +208,11 @@ class UpstreamClient:
             raise UpstreamUnreachable(f"{self.name} cannot be reached ({type(error).__name__})") from error
         except aiohttp.ClientError as error:
             raise UpstreamDied(f"{self.name} answered with something other than HTTP") from error
+
+
+def _least(own: float, asked: float) -> float:
+    """The shorter of two times in seconds, of which 0 means none."""
+    return min(own, asked) if own and asked else own or asked
 
 
 def _models(name: str, body: bytes) -> list[tuple[str, str]]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from edgecache.types import Call, Endpoint
+from edgecache.types import Call, Endpoint, ServiceClass
+from edgecache.upstream.sending import Sending
 from edgecache.wire.jsontext import encode
 
 BOOKKEEPING = frozenset(
@@ -46,6 +47,7 @@ NVEXT_FORBIDDEN = frozenset(
 )
 """The same inside Dynamo's `nvext`: worker pinning, and annotations, which put events of their own into the stream."""
 
+_AS_ASKED = Sending()
 _TRACE_HEADERS = ("traceparent", "tracestate")
 _SESSION_HEADERS = ("x-session-id", "x-correlation-id", "x-session-affinity", "x-multi-turn-session-id")
 _HAS_USAGE_CHUNK = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
@@ -109,18 +111,34 @@ DIALECTS: Mapping[str, Dialect] = {
         salted=frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES}),
         sessions=True,
     ),
+    "edgecache": Dialect(accepts=dict.fromkeys(Endpoint, BOOKKEEPING), salted=frozenset(), sessions=True),
 }
 """The servers by the name that `[[upstream]] dialect` gives them."""
 
 
-def prepare(dialect: str, call: Call) -> Prepared:
-    """The request for a server of `dialect` (a key of `DIALECTS`).
+_URGENCY: Mapping[str, Mapping[ServiceClass, float]] = {
+    "trtllm": dict(zip(ServiceClass, (1.0, 0.75, 0.5, 0.0), strict=True)),  # 0 to 1, higher first
+    "vllm": dict(zip(ServiceClass, (-2, -1, 0, 1), strict=True)),  # lower first, 0 = what has none
+    "dynamo": dict(zip(ServiceClass, (3, 2, 1, 0), strict=True)),  # higher first, inside `nvext.agent_hints`
+}
+"""`priority` has three meanings."""
 
-    The client's bytes are forwarded unchanged unless a field has to go or come.
+
+def prepare(dialect: str, call: Call, sending: Sending = _AS_ASKED, *, priority: bool = False) -> Prepared:
+    """The request for a server of `dialect` (a key of `DIALECTS`), as `sending` has it.
+
+    The client's bytes are forwarded unchanged unless a field has to go or come. With `priority` the server is told the
+    service class.
     """
     rules = DIALECTS[dialect]
     removed, changes = _private(call.body)
     removed |= _refused(rules, call)
+    if sending.model and sending.model != call.model:
+        changes["model"] = sending.model
+    if sending.written:
+        changes |= _continued(call, sending)
+    if priority and sending.service is not None and dialect in _URGENCY:
+        changes |= _urgency(dialect, call, changes, _URGENCY[dialect][sending.service])
     if call.endpoint in rules.salted and call.tenant.id != "default":
         changes["cache_salt"] = _salt(call)
     strip_usage = call.stream and call.endpoint in _HAS_USAGE_CHUNK and not call.include_usage
@@ -129,10 +147,71 @@ def prepare(dialect: str, call: Call) -> Prepared:
         changes["stream_options"] = {**(options if isinstance(options, Mapping) else {}), "include_usage": True}
     return Prepared(
         body=_rewrite(call, removed, changes),
-        headers=_headers(rules, call),
+        headers=_headers(rules, call) | (_handed_on(call, sending) if dialect == "edgecache" else {}),
         strip_usage=strip_usage,
         dropped=tuple(sorted(removed)),
     )
+
+
+def continues(dialect: str, call: Call) -> bool:
+    """Whether a server of `dialect` can go on where another stopped in the midst of its answer to `call`.
+
+    A completion goes on by making what was written part of the prompt. A chat needs a server that leaves the last
+    message open (vLLM's `continue_final_message`). Structured answers and several choices are not taken up.
+    """
+    body = call.body
+    if any(body.get(name) for name in ("logprobs", "top_logprobs", "tools", "functions", "response_format", "echo")):
+        return False
+    if body.get("n") not in {None, 1} or body.get("best_of") not in {None, 1} or body.get("suffix"):
+        return False
+    if call.endpoint is Endpoint.COMPLETIONS:
+        return isinstance(body.get("prompt"), str)
+    messages = body.get("messages")
+    if call.endpoint is not Endpoint.CHAT or dialect != "vllm" or not isinstance(messages, list) or not messages:
+        return False
+    last = messages[-1]
+    return isinstance(last, Mapping) and last.get("role") == "user"
+
+
+def _continued(call: Call, sending: Sending) -> dict[str, Any]:
+    """What changes in the body where the answer has begun with `sending.written` already."""
+    changes: dict[str, Any] = {
+        name: max(1, limit - sending.written_tokens)
+        for name in ("max_tokens", "max_completion_tokens")
+        if isinstance(limit := call.body.get(name), int)
+    }
+    if call.endpoint is Endpoint.COMPLETIONS:
+        return changes | {"prompt": call.body["prompt"] + sending.written}
+    said = {"role": "assistant", "content": sending.written}
+    return changes | {
+        "messages": [*call.body["messages"], said],
+        "continue_final_message": True,
+        "add_generation_prompt": False,
+    }
+
+
+def _urgency(dialect: str, call: Call, changes: Mapping[str, Any], value: float) -> dict[str, Any]:
+    if dialect != "dynamo":
+        return {"priority": value}
+    nvext = changes.get("nvext", call.body.get("nvext"))
+    nvext = nvext if isinstance(nvext, Mapping) else {}
+    hints = nvext.get("agent_hints")
+    return {"nvext": {**nvext, "agent_hints": {**(hints if isinstance(hints, Mapping) else {}), "priority": value}}}
+
+
+def _handed_on(call: Call, sending: Sending) -> dict[str, str]:
+    """What a neighbour POP must know of a request that is handed on: whose it is, how urgent, where it may go."""
+    headers = {"EdgeCache-Hop": str(sending.hops), "EdgeCache-Tenant": call.tenant.id}
+    if sending.service is not None:
+        headers["EdgeCache-Class"] = sending.service.value
+    if sending.due is not None:
+        headers["EdgeCache-Deadline"] = f"{max(sending.due, 0.001):.3f}"
+    if call.tenant.terms.residency:
+        allowed = call.tenant.terms.residency & (call.wishes.residency or call.tenant.terms.residency)
+        headers["EdgeCache-Residency"] = ", ".join(sorted(allowed)) or "-"
+    elif call.wishes.residency is not None:
+        headers["EdgeCache-Residency"] = ", ".join(sorted(call.wishes.residency)) or "-"
+    return headers
 
 
 def _refused(rules: Dialect, call: Call) -> set[str]:

@@ -11,11 +11,14 @@ import orjson
 import pytest
 import uvloop
 
+from edgecache import config as settings
 from edgecache.clock import SystemClock
-from edgecache.config import Config, Limits
+from edgecache.config import Config
 from edgecache.http import app, middleware
 from edgecache.http.auth import Authenticator
 from edgecache.http.services import Services
+from edgecache.router.ledger import Ledger
+from edgecache.router.limits import Limits
 from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
 from edgecache.types import CacheInfo, CacheStatus, Call, Endpoint, Reply
@@ -199,7 +202,7 @@ async def site() -> AsyncIterator[Callable[..., Awaitable[Site]]]:
     started: list[Site] = []
 
     async def start(limits: dict[str, Any] | None = None, **sections: Any) -> Site:
-        config = msgspec.structs.replace(Config(limits=Limits(**(limits or {}))), **sections)
+        config = msgspec.structs.replace(Config(limits=settings.Limits(**(limits or {}))), **sections)
         made = Site(services(config), Script(), Lines())
         made.services.pipeline = made.script
         made.services.access = made.lines
@@ -215,16 +218,19 @@ async def site() -> AsyncIterator[Callable[..., Awaitable[Site]]]:
 def services(config: Config) -> Services:
     """Services without engines."""
     missing: Any = None
+    clock, metrics = SystemClock(), Metrics()
     return Services(
         config=config,
         auth=Authenticator(config.auth),
-        clock=SystemClock(),
-        metrics=Metrics(),
+        clock=clock,
+        metrics=metrics,
         pipeline=missing,
         explainer=missing,
         learner=missing,
         feedback=missing,
         dispatcher=missing,
+        limits=Limits(clock=clock, metrics=metrics),
+        ledger=Ledger(None, clock=clock, metrics=metrics, rate=lambda _model: (0.0, 0.0)),
         pool=missing,
         batcher=missing,
         store=missing,

@@ -77,7 +77,7 @@ async def test_a_route_added_without_a_policy_is_refused(make) -> None:
     made.router.add_get("/v1/secret", secret)
     public = make is app.create_public
     template = (app.public_listener if public else app.admin_listener)(made[SERVICES])
-    listener = app.Listener(made, template._render, template._quick, template._limits)
+    listener = app.Listener(made, template._render, template._quick, template._limits, lambda: None)
     host, port = await listener.start("127.0.0.1", 0)
     raw = Raw(*await asyncio.open_connection(host, port))
     await raw.send(request("GET", "/v1/secret"))

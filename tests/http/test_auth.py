@@ -2,10 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.config import Admin, AdminDeveloper, Auth, AuthTenant
+from edgecache.config import Admin, AdminDeveloper, Auth, AuthKey, AuthTenant, Router
 from edgecache.config.secret import HASHED, hashed
-from edgecache.errors import Forbidden, Unauthorized
+from edgecache.errors import Forbidden, NotFound, Unauthorized
 from edgecache.http.auth import OPERATOR, Authenticator, actor
+from edgecache.types import Allowance, ServiceClass
 
 
 def keys(*given: str, models: tuple[str, ...] = ()) -> Authenticator:
@@ -99,3 +100,60 @@ def test_without_keys_nobody_is_a_writer_and_a_forwarded_credential_is_one() -> 
     forwarding = Authenticator(Auth(mode="forward"))
     assert forwarding.tenant("Bearer a").writer != forwarding.tenant("Bearer b").writer
     assert forwarding.tenant("Bearer a").writer == forwarding.tenant("Bearer a").writer != ""
+
+
+# ------------------------------------------------------------------------------------------ terms
+ROUTER = Router(service_class=ServiceClass.INTERACTIVE, residency=("EU",))
+
+
+def test_whoever_has_no_policy_is_served_as_all() -> None:
+    for auth in (Auth(), Auth(mode="forward")):
+        terms = Authenticator(auth, ROUTER).tenant("Bearer x").terms
+        assert (terms.service, terms.residency) == (ServiceClass.INTERACTIVE, frozenset({"EU"}))
+
+
+def test_a_tenants_own_policy_holds_for_all_of_its_keys() -> None:
+    tenant = AuthTenant(id="acme", keys=("a", "b"), service_class=ServiceClass.REALTIME, residency=("CH",), weight=2.0)
+    known = Authenticator(Auth(mode="keys", tenant=(tenant,)), ROUTER)
+    for key in ("a", "b"):
+        terms = known.tenant(f"Bearer {key}").terms
+        assert (terms.service, terms.residency, terms.weight) == (ServiceClass.REALTIME, frozenset({"CH"}), 2.0)
+
+
+def test_a_key_has_its_own_limits_beside_those_of_its_tenant_and_no_better_class() -> None:
+    own = AuthKey(key="k", name="app", requests_per_minute=5, service_class=ServiceClass.REALTIME)
+    tenant = AuthTenant(id="acme", key=(own,), budget=10.0, period="day", service_class=ServiceClass.STANDARD)
+    found = Authenticator(Auth(mode="keys", tenant=(tenant,))).tenant("Bearer k")
+    assert found.writer == "app"
+    assert found.terms.service is ServiceClass.STANDARD
+    assert found.terms.allowances == (
+        Allowance("acme", budget=10.0, period="day"),
+        Allowance("acme/app", requests_per_minute=5),
+    )
+
+
+def test_a_tenant_is_known_by_name_and_without_keys_any_name_is_one() -> None:
+    with pytest.raises(NotFound):
+        keys("k").known("nobody")
+    assert keys("k").known("acme").id == "acme"
+    assert Authenticator(Auth(), ROUTER).known("any").terms.residency == frozenset({"EU"})
+
+
+# ------------------------------------------------------------------------------------------ neighbours
+def test_a_neighbour_says_whose_request_it_hands_over_and_our_terms_hold() -> None:
+    tenant = AuthTenant(id="acme", keys=("k",), residency=("CH",))
+    known = Authenticator(Auth(mode="keys", tenant=(tenant,), peers=("pop",)))
+    handed = known.peer("Bearer pop", "acme")
+    assert handed is not None
+    assert (handed.id, handed.terms.residency) == ("acme", frozenset({"CH"}))
+    with pytest.raises(Forbidden):
+        known.peer("Bearer pop", "nobody")
+
+
+def test_nobody_else_speaks_for_a_tenant() -> None:
+    tenants = (AuthTenant(id="acme", keys=("k",)), AuthTenant(id="evil", keys=("e",)))
+    known = Authenticator(Auth(mode="keys", tenant=tenants, peers=("pop",)))
+    assert known.peer("Bearer e", "acme") is None
+    assert Authenticator(Auth()).peer(None, "acme") is None
+    with pytest.raises(Unauthorized):
+        known.tenant("Bearer pop")

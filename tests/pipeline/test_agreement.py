@@ -12,10 +12,7 @@ from edgecache.config import Embed, Learning, Upstream
 from edgecache.embed import open_embedder
 from edgecache.embed.batcher import Batcher
 from edgecache.pipeline.agreement import Agreement, Comparer, contradict, pieces, plain
-from edgecache.router.dispatch import Dispatcher
-from edgecache.router.pool import Pool
 from edgecache.telemetry.metrics import Metrics
-from edgecache.upstream.client import UpstreamClient
 from tests.conftest import MODEL, Pop, call
 
 QUESTION = "How high is the tower?"
@@ -28,7 +25,7 @@ def body(text: str | None, **message: Any) -> bytes:
 
 
 async def said(pop: Pop, one: str | None, other: str | None, learning: Learning | None = None) -> Agreement:
-    comparer = Comparer(pop.daemon.embedder, Dispatcher(pop.daemon.pool))
+    comparer = Comparer(pop.daemon.embedder, pop.daemon.broker.dispatcher)
     return await comparer.compare(call(QUESTION), QUESTION, body(one), body(other), learning or Learning())
 
 
@@ -106,18 +103,13 @@ async def judge(unused_tcp_port: int):
     ],
 )
 async def test_the_judge_decides_what_words_and_meaning_leave_open(
-    pop: Pop, judge, word: str | None, right: bool | None, by: str
+    start_pop, judge, word: str | None, right: bool | None, by: str
 ) -> None:
     judge.word = word
-    client = UpstreamClient(Upstream(name="judge", url=judge.url, dialect="vllm", models=("wise",)), metrics=Metrics())
-    comparer = Comparer(pop.daemon.embedder, Dispatcher(Pool([client], clock=SystemClock())))
+    wise = Upstream(name="judge", url=judge.url, dialect="vllm", models=("wise",))
+    pop = await start_pop(judge.url, upstream=(wise,))
     learning = Learning(judge="wise", agree=0.9999, differ=0.1)
-    try:
-        found = await comparer.compare(
-            call(QUESTION), QUESTION, body("The tower is high."), body("The tower is rather high."), learning
-        )
-    finally:
-        await client.close()
+    found = await said(pop, "The tower is high.", "The tower is rather high.", learning)
     assert found == Agreement(right, by)
     assert (judge.asked["model"], judge.asked["temperature"]) == ("wise", 0)
     told = orjson.loads(judge.asked["messages"][1]["content"])
@@ -145,7 +137,8 @@ async def test_real_sentences_are_told_apart_by_the_shipped_embedder(one: str, o
     batcher = Batcher(open_embedder(Embed()), Embed(deadline=10.0), Metrics(), SystemClock())
     batcher.start()
     try:
-        comparer = Comparer(batcher, Dispatcher(Pool([], clock=SystemClock())))
+        dispatcher: Any = None  # without a judge nobody is asked
+        comparer = Comparer(batcher, dispatcher)
         found = await comparer.compare(call(QUESTION), QUESTION, body(one), body(other), Learning())
     finally:
         batcher.close()

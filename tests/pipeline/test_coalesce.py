@@ -11,6 +11,7 @@ from edgecache.pipeline.coalesce import Flights, Transcript
 from edgecache.tasks import Tasks
 from edgecache.types import Endpoint, Entry
 from edgecache.upstream.answer import Chunk
+from edgecache.upstream.meter import Usage
 
 
 @dataclass
@@ -22,6 +23,8 @@ class HandDriven:
     content_type: str = "text/event-stream"
     upstream: str = "hand"
     lifetime: float | None = None
+    small: bool = False
+    usage: Usage | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     parts: asyncio.Queue[bytes | UpstreamError | None] = field(default_factory=asyncio.Queue)
     taken: int = 0

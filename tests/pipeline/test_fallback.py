@@ -96,10 +96,11 @@ async def test_a_refusal_holds_for_that_tenant_and_those_bytes_only(pop: Pop) ->
     assert (await pop.ask(BODY)).cache.status == CacheStatus.HIT
 
 
-async def test_being_turned_away_for_load_is_not_remembered(pop: Pop, core) -> None:
+async def test_being_turned_away_for_load_is_not_remembered(pop: Pop, core, clock: ManualClock) -> None:
     core.configure(failure_injection_rate=1.0, failure_types=("rate_limit",))
     assert (await pop.ask("Another question?")).status == 429
     core.configure(failure_injection_rate=0.0)
+    clock.advance(1.1)  # past its Retry-After: until then the upstream is left alone
     reply = await pop.ask("Another question?")
     assert (reply.status, json.loads(reply.body)["object"]) == (200, "chat.completion")
 

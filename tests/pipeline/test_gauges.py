@@ -1,7 +1,6 @@
 from edgecache.cache import budget
 from edgecache.cache.evidence import Label, Segment, Track
-from edgecache.config import Auth, Config
-from edgecache.config.tree import AuthTenant
+from edgecache.config import Auth, AuthTenant, Config
 from edgecache.pipeline.gauges import Gauges
 from edgecache.telemetry.metrics import Metrics
 

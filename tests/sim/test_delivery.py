@@ -7,7 +7,7 @@ from aiohttp import web
 
 from edgecache.clock import SystemClock
 from edgecache.config import tree as config
-from edgecache.sim.delivery import Pace, as_json, as_stream
+from edgecache.sim.delivery import Delivery, Pace, as_json, as_stream
 
 EVENTS = [b"data: %d\n\n" % number for number in range(6)]
 NOW = config.Core(time_to_first_token=0, inter_token_latency=0)
@@ -43,17 +43,22 @@ async def deliver():
         await runner.cleanup()
 
 
-def streaming(settings: config.Core, failure: str | None = None):
+def delivery(settings: config.Core = NOW, failure: str | None = None, made=lambda _: None) -> Delivery:
+    return Delivery(Pace(Random(0), settings), SystemClock(), made, failure=failure)
+
+
+def streaming(settings: config.Core, failure: str | None = None, made=lambda _: None):
     async def handler(request: web.Request) -> web.StreamResponse:
-        return await as_stream(
-            request,
-            EVENTS,
-            pace=Pace(Random(0)),
-            settings=settings,
-            clock=SystemClock(),
-            failure=failure,
-            last_words=[b"data: sorry\n\n"],
-        )
+        how = delivery(settings, failure, made)
+        return await as_stream(request, EVENTS, how, [2, 1, 1, 1, 1, 1], last_words=[b"data: sorry\n\n"])
+
+    return handler
+
+
+def whole(seconds: float = 0.0, failure: str | None = None, made=lambda _: None):
+    async def handler(request: web.Request) -> web.StreamResponse:
+        settings = config.Core(time_to_first_token=seconds, inter_token_latency=seconds)
+        return await as_json(request, b'{"a":1}', delivery(settings, failure, made), [2, 1])
 
     return handler
 
@@ -81,17 +86,67 @@ async def test_a_stalled_stream_says_nothing_more(deliver) -> None:
     assert took >= 0.5
 
 
+async def test_a_silent_stream_is_a_head_and_nothing_more(deliver) -> None:
+    body, broken, took = await deliver(streaming(NOW, "silent"))
+    assert (body, broken) == (b"", False)
+    assert took >= 0.5
+
+
+@pytest.mark.parametrize(("position", "told"), [(0, 0), (2, 2), (5, 5), (6, 5), (60, 5)])
+async def test_a_stream_dies_where_it_is_told_to_but_never_after_its_end(deliver, position: int, told: int) -> None:
+    settings = config.Core(time_to_first_token=0, inter_token_latency=0, failure_position=position)
+    assert (await deliver(streaming(settings, "cut")))[:2] == (b"".join(EVENTS[:told]), True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "failure", "tokens"),
+    [
+        (NOW, None, 7),
+        (PACED, None, 7),
+        (NOW, "cut", 4),
+        (PACED, "stall", 4),
+        (NOW, "silent", 0),
+        (NOW, "error_event", 4),
+    ],
+)
+async def test_the_tokens_of_a_stream_are_those_that_it_says(deliver, settings, failure, tokens) -> None:
+    made: list[int] = []
+    await deliver(streaming(settings, failure, made.append))
+    assert sum(made) == tokens
+
+
 async def test_a_json_answer_comes_after_its_time_or_breaks_off(deliver) -> None:
-    async def slow(request: web.Request) -> web.StreamResponse:
-        return await as_json(request, b'{"a":1}', seconds=0.01, failure=None)
-
-    async def cut(request: web.Request) -> web.StreamResponse:
-        return await as_json(request, b'{"a":1}', seconds=0.0, failure="cut")
-
-    body, broken, took = await deliver(slow)
+    body, broken, took = await deliver(whole(0.01))
     assert (body, broken) == (b'{"a":1}', False)
-    assert took >= 0.01
-    assert (await deliver(cut))[:2] == (b'{"a', True)
+    assert took >= 0.02
+    assert (await deliver(whole(failure="cut")))[:2] == (b'{"a', True)
+
+
+async def test_a_silent_json_answer_is_a_head_and_nothing_more(deliver) -> None:
+    body, broken, took = await deliver(whole(failure="silent"))
+    assert (body, broken) == (b"", False)
+    assert took >= 0.5
+
+
+async def test_a_json_answer_that_nobody_waits_for_counts_as_far_as_it_came() -> None:
+    class Slow(SystemClock):
+        """Seconds pass at every look."""
+
+        now_ = 0.0
+
+        def monotonic(self) -> float:
+            self.now_ += 1.5
+            return self.now_
+
+    made: list[int] = []
+    settings = config.Core(time_to_first_token=1.0, inter_token_latency=1.0)
+    how = Delivery(Pace(Random(0), settings), Slow(), made.append)
+    answering = asyncio.get_running_loop().create_task(as_json(None, b"{}", how, [2, 1, 1]))
+    await asyncio.sleep(0)
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert made == [2]
 
 
 def test_delays_are_drawn_around_their_means_within_bounds() -> None:
@@ -101,12 +156,37 @@ def test_delays_are_drawn_around_their_means_within_bounds() -> None:
         inter_token_latency=0.1,
         inter_token_latency_std_dev=0.02,
     )
-    pace = Pace(Random(1))
-    firsts = [pace.first(settings) for _ in range(2000)]
+    pace = Pace(Random(1), settings)
+    firsts = [pace.first() for _ in range(2000)]
     assert 0.3 <= min(firsts) < 0.5
     assert 1.5 < max(firsts) <= 1.7
     assert sum(firsts) / len(firsts) == pytest.approx(1.0, abs=0.03)
-    assert pace.whole(settings, 11) == pytest.approx(2.0, abs=1.1)
-    again = Pace(Random(1))
-    assert [again.first(settings) for _ in range(5)] == firsts[:5]
-    assert Pace(Random(1)).whole(PACED, 3) == pytest.approx(0.012)
+    again = Pace(Random(1), settings)
+    assert [again.first() for _ in range(5)] == firsts[:5]
+    assert pace.moments(11)[-1] == pytest.approx(2.0, abs=1.1)
+    assert Pace(Random(1), PACED).moments(3) == pytest.approx([0.004, 0.008, 0.012])
+    assert Pace(Random(1), PACED).moments(0) == [0.004]
+
+
+def test_each_new_prompt_token_takes_its_time() -> None:
+    pace = Pace(Random(0), config.Core(time_to_first_token=0.1, prefill_time_per_token=0.01, inter_token_latency=0.2))
+    assert pace.first(50) == pytest.approx(0.6)
+    assert pace.moments(2, 50) == pytest.approx([0.6, 0.8])
+
+
+def test_a_factor_is_felt_at_once_by_every_delay() -> None:
+    pace = Pace(Random(0), config.Core(time_to_first_token=0.1, prefill_time_per_token=0.01, inter_token_latency=0.2))
+    before = (pace.first(5), pace.next())
+    pace.settings = config.Core(
+        time_to_first_token=0.1, prefill_time_per_token=0.01, inter_token_latency=0.2, time_factor=10.0
+    )
+    assert (pace.first(5), pace.next()) == pytest.approx((10 * before[0], 10 * before[1]))
+
+
+@pytest.mark.parametrize(
+    ("running", "places", "factor"),
+    [(0, 11, 2.0), (1, 11, 2.0), (6, 11, 4.0), (11, 11, 6.0), (12, 11, 6.0), (1, 1, 2.0)],
+)
+def test_a_server_becomes_slower_the_fuller_it_is(running: int, places: int, factor: float) -> None:
+    settings = config.Core(time_factor=2.0, time_factor_under_load=3.0, max_num_seqs=places)
+    assert Pace(Random(0), settings, lambda: running).factor == pytest.approx(factor)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -7,6 +9,7 @@ from edgecache.types import Endpoint
 from edgecache.upstream.dialects import BOOKKEEPING, DIALECTS
 from edgecache.wire.sse import DONE, EventSplitter, data
 
+SIMULATED = [dialect for dialect in DIALECTS if dialect != "edgecache"]  # a neighbour POP is simulated by a POP
 GENERATED = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 
 
@@ -24,7 +27,7 @@ def chunks(made: habits.Reply, *, usage: bool = False) -> list[dict]:
     return [orjson.loads(data(event)) for event in events(made, usage=usage)[:-1]]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", SIMULATED)
 @pytest.mark.parametrize("endpoint", GENERATED)
 def test_a_stream_says_the_same_as_the_whole_answer(dialect, endpoint) -> None:
     made = reply(dialect, endpoint, choices=2)
@@ -41,12 +44,19 @@ def test_a_stream_says_the_same_as_the_whole_answer(dialect, endpoint) -> None:
     assert events(made)[-1] == DONE
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", SIMULATED)
 def test_usage_comes_last_with_no_choices_and_only_when_asked_for(dialect) -> None:
     last = chunks(reply(dialect), usage=True)[-1]
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == 5 + 3
     assert all(chunk["choices"] for chunk in chunks(reply(dialect)))
+
+
+def test_cached_tokens_are_told_except_by_vllm() -> None:
+    made = replace(reply("openai"), cached_tokens=3)
+    told = {dialect: replace(made, dialect=dialect).usage.get("prompt_tokens_details") for dialect in SIMULATED}
+    assert told.pop("vllm") is None
+    assert set(map(str, told.values())) == {"{'cached_tokens': 3}"}
 
 
 def test_one_write_carries_one_token() -> None:

@@ -15,6 +15,7 @@ from edgecache.types import Endpoint
 from edgecache.upstream.dialects import DIALECTS
 from edgecache.wire.sse import EventSplitter, data
 
+SIMULATED = [dialect for dialect in DIALECTS if dialect != "edgecache"]  # a neighbour POP is simulated by a POP
 CHAT = {"model": "edge-test", "messages": [{"role": "user", "content": "why is the sky blue"}]}
 
 
@@ -66,7 +67,7 @@ async def post(http, core: ScriptedCore, body: object, endpoint: Endpoint = Endp
         return response.status, await response.read()
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", SIMULATED)
 async def test_the_openai_sdk_understands_every_dialect(start_core, sdk, dialect) -> None:
     core = await start_core(dialect=dialect)
     client = sdk(core)
@@ -85,7 +86,7 @@ async def test_the_openai_sdk_understands_every_dialect(start_core, sdk, dialect
     assert [model.id for model in (await client.models.list()).data] == ["edge-test"]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", SIMULATED)
 async def test_the_openai_sdk_keeps_responses(start_core, sdk, dialect) -> None:
     client = sdk(await start_core(dialect=dialect))
     made = await client.responses.create(model="edge-test", input="why is the sky blue")
@@ -168,7 +169,7 @@ async def test_bad_requests_are_refused(start_core, http, dialect, body, status)
 
 async def test_an_unknown_model_is_refused_except_by_trtllm_which_has_only_one(start_core, http) -> None:
     other = {**CHAT, "model": "other"}
-    statuses = {dialect: (await post(http, await start_core(dialect=dialect), other))[0] for dialect in DIALECTS}
+    statuses = {dialect: (await post(http, await start_core(dialect=dialect), other))[0] for dialect in SIMULATED}
     assert statuses == {"openai": 404, "vllm": 404, "dynamo": 404, "trtllm": 200}
 
 
@@ -185,6 +186,7 @@ async def test_vllm_takes_fields_it_does_not_know(start_core, http) -> None:
         ("dynamo", "overloaded", 529),
         ("trtllm", "error_event", 500),
         ("trtllm", "null_body", 200),
+        ("dynamo", "empty_404", 404),
     ],
 )
 async def test_injected_failures_answer_as_the_server_would(start_core, http, dialect, kind, status) -> None:
@@ -192,6 +194,7 @@ async def test_injected_failures_answer_as_the_server_would(start_core, http, di
     got, body = await post(http, core, CHAT)
     assert got == status
     assert (body == b"null") == (kind == "null_body")
+    assert (body == b"") == (kind == "empty_404")
     assert core.seen.failures == {kind: 1}
 
 
@@ -273,7 +276,7 @@ async def test_what_it_saw_can_be_asked(start_core, http) -> None:
     assert seen["last"]["body"]["stream"] is True
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", SIMULATED)
 async def test_health_and_version_are_answered(start_core, http, dialect) -> None:
     core = await start_core(dialect=dialect)
     for path in ("/health", "/version"):
@@ -300,7 +303,7 @@ async def test_a_token_at_a_time_takes_its_time(start_core, http) -> None:
         assert loop.time() - begun >= 0.02 + 4 * 0.005
 
 
-@pytest.mark.parametrize("dialect", list(DIALECTS))
+@pytest.mark.parametrize("dialect", SIMULATED)
 async def test_requests_that_name_their_answer_get_the_same_one(start_core, http, dialect) -> None:
     core = await start_core(dialect=dialect)
     said = []
@@ -310,3 +313,238 @@ async def test_requests_that_name_their_answer_get_the_same_one(start_core, http
         async with http.post(core.url + "/v1/chat/completions", json=body, headers=headers) as response:
             said.append((await response.json())["choices"][0]["message"]["content"])
     assert said[0] == said[1] != said[2]
+
+
+async def stream_of(http, core: ScriptedCore, body: dict, until_events: int) -> bytes:
+    """The stream up to so many events, after which the client leaves."""
+    splitter, events = EventSplitter(), []
+    async with http.post(core.url + Endpoint.CHAT.path, json={**body, "stream": True}) as response:
+        while len(events) < until_events:
+            events += splitter.feed(await response.content.readany())
+        response.close()
+    return b"".join(events)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", ["hang", "silent"])
+async def test_a_core_that_says_nothing_says_nothing_and_counts_nothing(start_core, http, kind, stream) -> None:
+    core = await start_core(failure_injection_rate=1.0, failure_types=(kind,), max_num_seqs=1)
+    asking = http.post(core.url + Endpoint.CHAT.path, json={**CHAT, "stream": stream}, timeout=patience(0.2))
+    if kind == "hang":
+        with pytest.raises(aiohttp.SocketTimeoutError):
+            await asking
+    else:
+        async with asking as response:
+            assert response.status == 200
+            with pytest.raises(aiohttp.SocketTimeoutError):
+                await response.content.read(1)
+    await until(lambda: core.seen.disconnected == 1)
+    assert core._slots.running == 0
+    assert not core.seen.prompt_tokens
+    assert core.seen.finished == 0
+
+
+def patience(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_read=seconds)
+
+
+async def test_a_core_flaps_as_it_is_told(start_core, http) -> None:
+    core = await start_core(failure_types=("empty_404",), dialect="dynamo")
+    statuses = []
+    for rate in (0, 1, 0, 1):
+        async with http.post(core.url + "/admin/config", json={"failure-injection-rate": rate}) as response:
+            assert response.status == 200
+        async with http.get(core.url + "/v1/models") as response:
+            listed = len((await response.json())["data"])
+        statuses.append(((await post(http, core, CHAT))[0], listed))
+    assert statuses == [(200, 1), (404, 0)] * 2
+
+
+@pytest.mark.parametrize(("wait", "said"), [(60, "60"), (0, None)])
+async def test_a_busy_core_says_how_long_to_wait(start_core, http, wait, said) -> None:
+    core = await start_core(failure_injection_rate=1.0, failure_types=("rate_limit",), retry_after=wait)
+    async with http.post(core.url + Endpoint.CHAT.path, json=CHAT) as response:
+        assert (response.status, response.headers.get("Retry-After")) == (429, said)
+
+
+async def test_an_answer_in_progress_feels_a_change_of_pace(start_core, http) -> None:
+    core = await start_core(inter_token_latency=0.1)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    asking = loop.create_task(post(http, core, {**CHAT, "stream": True}))
+    await until(lambda: core.seen.generated_tokens["edge-test"] >= 2)
+    core.configure(time_factor=1e-6)
+    await asking
+    assert core.seen.generated_tokens["edge-test"] > 20
+    assert loop.time() - begun < 1.0
+
+
+@pytest.mark.parametrize("dialect", SIMULATED)
+@pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.COMPLETIONS])
+async def test_the_counters_are_the_sum_of_what_the_answers_say(start_core, http, dialect, endpoint) -> None:
+    core = await start_core(dialect=dialect)
+    question = " ".join(f"word{number}" for number in range(40))
+    body = {"model": "edge-test", "n": 2}
+    body |= (
+        {"prompt": question}
+        if endpoint is Endpoint.COMPLETIONS
+        else {"messages": [{"role": "user", "content": question}]}
+    )
+    usages = []
+    for form in ({}, {"stream": True, "stream_options": {"include_usage": True}}, {"max_tokens": 3}):
+        _, answer = await post(http, core, body | form, endpoint)
+        payloads = [data(event) for event in EventSplitter().feed(answer)] if form.get("stream") else [answer]
+        usages += [usage for each in payloads if each != b"[DONE]" if (usage := orjson.loads(each).get("usage"))]
+    assert len(usages) == 3
+    assert core.seen.prompt_tokens["edge-test"] == sum(usage["prompt_tokens"] for usage in usages) == 120
+    assert core.seen.generated_tokens["edge-test"] == sum(usage["completion_tokens"] for usage in usages)
+    if dialect != "vllm":
+        cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages]
+        assert cached == [0, 32, 32]
+    assert core.seen.cached_tokens["edge-test"] == 64
+    assert core.seen.finished == 3
+
+
+async def test_a_follow_up_finds_the_answer_in_the_prefix_cache_but_not_another_tenants(start_core, http) -> None:
+    core = await start_core()
+    turns = [{"role": "user", "content": " ".join(f"word{number}" for number in range(30))}]
+    cached = []
+    for salt in ("a", "a", "b"):
+        _, answer = await post(http, core, {**CHAT, "messages": turns, "cache_salt": salt})
+        found = orjson.loads(answer)
+        cached.append(found["usage"]["prompt_tokens_details"]["cached_tokens"])
+        turns = [*turns, found["choices"][0]["message"], {"role": "user", "content": "and then?"}]
+    first_answer = len(turns[1]["content"].split())
+    assert cached == [0, (30 + first_answer) // 16 * 16, 0]
+    assert core.seen.salts == {"a": 2, "b": 1}
+
+
+async def test_responses_tell_cached_tokens_too(start_core, sdk) -> None:
+    client = sdk(await start_core())
+    asked = {"model": "edge-test", "input": "word " * 20, "store": False}
+    usages = [(await client.responses.create(**asked)).usage for _ in range(2)]
+    assert [usage.input_tokens_details.cached_tokens for usage in usages] == [0, 16]
+
+
+async def test_tokens_that_were_said_before_the_client_left_count(start_core, http) -> None:
+    core = await start_core(failure_injection_rate=1.0, failure_types=("stall",), failure_position=4, dialect="vllm")
+    read = await stream_of(http, core, CHAT, 5)  # the opening event and four tokens
+    assert read.count(b'"content":') == 5
+    await until(lambda: core.seen.disconnected == 1)
+    assert core.seen.generated_tokens["edge-test"] == 4
+    assert core.seen.prompt_tokens["edge-test"] == 5
+
+
+async def test_a_long_prompt_takes_longer_until_it_is_in_the_cache(start_core, http) -> None:
+    core = await start_core(prefill_time_per_token=0.002, dialect="vllm")
+    loop = asyncio.get_running_loop()
+    took = []
+    for _ in range(2):
+        begun = loop.time()
+        await post(http, core, {**CHAT, "messages": [{"role": "user", "content": "word " * 97}], "max_tokens": 1})
+        took.append(loop.time() - begun)
+    assert took[0] >= 0.194
+    assert took[1] < took[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "priority"),
+    [
+        ("trtllm", {"priority": 0.75}, 0.75),
+        ("vllm", {"priority": -2}, -2.0),
+        ("dynamo", {"nvext": {"agent_hints": {"priority": 3}}}, 3.0),
+    ],
+)
+async def test_priorities_are_noted(start_core, http, dialect, fields, priority) -> None:
+    core = await start_core(dialect=dialect)
+    assert (await post(http, core, CHAT | fields))[0] == 200
+    await post(http, core, CHAT)
+    assert core.seen.priorities == {priority: 1}
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "openai"])
+async def test_an_answer_that_one_core_began_another_ends(start_core, http, dialect) -> None:
+    first = await start_core(dialect=dialect, failure_injection_rate=1.0, failure_types=("cut",), failure_position=6)
+    second = await start_core(dialect=dialect)
+    written = b""
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with http.post(first.url + Endpoint.CHAT.path, json={**CHAT, "stream": True}) as response:
+            async for part in response.content.iter_any():
+                written += part
+    text = "".join(said(written))
+    turns = [*CHAT["messages"], {"role": "assistant", "content": text}]
+    rest = {**CHAT, "messages": turns, "continue_final_message": True, "add_generation_prompt": False, "stream": True}
+    _, answer = await post(http, second, rest)
+    _, whole = await post(http, second, CHAT)
+    assert len(text.split()) == 6
+    assert text + "".join(said(answer)) == orjson.loads(whole)["choices"][0]["message"]["content"]
+
+
+def said(stream: bytes) -> list[str]:
+    payloads = (data(event) for event in EventSplitter().feed(stream))
+    chunks = (orjson.loads(payload) for payload in payloads if payload != b"[DONE]")
+    return [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
+
+
+async def test_adapters_are_listed_as_models_except_by_trtllm(start_core, http, sdk) -> None:
+    listed = {}
+    for dialect in SIMULATED:
+        core = await start_core(dialect=dialect, loras=("legal",))
+        listed[dialect] = [model.id for model in (await sdk(core).models.list()).data]
+    assert listed.pop("trtllm") == ["edge-test"]
+    assert all(models == ["edge-test", "legal"] for models in listed.values())
+    core = await start_core(dialect="vllm", loras=("legal",))
+    assert (await post(http, core, CHAT | {"model": "legal"}))[0] == 200
+    assert core.seen.prompt_tokens == {"legal": 5}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "line"),
+    [
+        ("vllm", "/metrics", "vllm:num_requests_waiting"),
+        ("dynamo", "/metrics", "dynamo_frontend_queued_requests"),
+        ("trtllm", "/prometheus/metrics", "trtllm_num_requests_waiting"),
+    ],
+)
+async def test_metrics_tell_who_waits_unless_they_lie(start_core, http, dialect, path, line) -> None:
+    core = await start_core(dialect=dialect, max_num_seqs=1, failure_injection_rate=1.0, failure_types=("stall",))
+    asking = [asyncio.get_running_loop().create_task(post(http, core, CHAT)) for _ in range(3)]
+    await until(lambda: core._slots.waiting == 2)
+    told = []
+    for lie in ({}, {"waiting_requests": 0}):
+        async with http.post(core.url + "/admin/config", json={"fake-metrics": lie}) as response:
+            assert (await response.json())["fake_metrics"]["waiting_requests"] == lie.get("waiting_requests")
+        async with http.get(core.url + path) as response:
+            assert response.content_type == "text/plain"
+            lines = (await response.text()).splitlines()
+        told.append(next(float(each.split()[-1]) for each in lines if each.startswith(line)))
+    assert told == [2, 0]
+    for task in asking:
+        task.cancel()
+    await until(lambda: core.seen.disconnected == 3)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/prometheus/metrics"])
+async def test_a_core_that_is_just_openai_compatible_has_no_metrics(start_core, http, path) -> None:
+    core = await start_core(dialect="openai")
+    async with http.get(core.url + path) as response:
+        assert response.status == 404
+
+
+async def test_trtllms_iterations_are_read_once(start_core, http) -> None:
+    core = await start_core(max_num_seqs=1, failure_injection_rate=1.0, failure_types=("stall",))
+
+    async def records() -> list[tuple[int, int]]:
+        async with http.get(core.url + "/metrics") as response:
+            return [(each["numActiveRequests"], each["numQueuedRequests"]) for each in await response.json()]
+
+    assert await records() == []  # idle, or not known
+    asking = [asyncio.get_running_loop().create_task(post(http, core, CHAT)) for _ in range(2)]
+    await until(lambda: core._slots.waiting == 1)
+    assert (await records())[-1] == (1, 1)
+    assert await records() == [(1, 1)]
+    for task in asking:
+        task.cancel()
+    await until(lambda: core.seen.disconnected == 2)
+    assert (await records())[-1] == (0, 0)
+    assert await records() == []

@@ -3,16 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.types import Call, Endpoint, Tenant
+from edgecache.types import Call, Endpoint, ServiceClass, Tenant, Terms
 from edgecache.upstream.dialects import (
     BOOKKEEPING,
     DIALECTS,
     FORBIDDEN,
+    continues,
     forward_headers,
     forwardable,
     prepare,
     reply_headers,
 )
+from edgecache.upstream.sending import Sending
 
 STREAMED = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 
@@ -191,3 +193,80 @@ def test_only_stored_responses_are_passed_through(method: str, path: str, may: b
 def test_only_retry_advice_and_rate_limits_travel_back() -> None:
     headers = {"Retry-After": "3", "X-RateLimit-Limit-Requests": "9", "Set-Cookie": "a=b", "Server": "uvicorn"}
     assert reply_headers(headers) == {"retry-after": "3", "x-ratelimit-limit-requests": "9"}
+
+
+# ------------------------------------------------------------------------------------------ as the router has it
+
+
+def test_another_model_takes_the_place_of_the_one_asked_for(make_call) -> None:
+    body = orjson.loads(prepare("openai", make_call(), Sending(model="llama")).body)
+    assert body["model"] == "llama"
+    assert body["messages"] == make_call().body["messages"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "realtime", "batch"),
+    [("trtllm", 1.0, 0.0), ("vllm", -2, 1)],
+)
+def test_priority_is_told_in_the_servers_own_way_and_only_where_it_is_used(make_call, dialect, realtime, batch) -> None:
+    def priority(service: ServiceClass, *, used: bool) -> object:
+        prepared = prepare(dialect, make_call(), Sending(service=service), priority=used)
+        return orjson.loads(prepared.body).get("priority")
+
+    assert priority(ServiceClass.REALTIME, used=True) == realtime
+    assert priority(ServiceClass.BATCH, used=True) == batch
+    assert priority(ServiceClass.REALTIME, used=False) is None
+
+
+def test_dynamo_is_told_priority_beside_the_clients_other_hints(make_call) -> None:
+    call = make_call(nvext={"agent_hints": {"osl": 12}, "annotations": ["x"]})
+    body = orjson.loads(prepare("dynamo", call, Sending(service=ServiceClass.REALTIME), priority=True).body)
+    assert body["nvext"] == {"agent_hints": {"osl": 12, "priority": 3}}
+    assert "priority" not in body
+
+
+def test_a_chat_goes_on_with_its_last_message_left_open(make_call) -> None:
+    call = make_call(max_tokens=100, stream=True)
+    assert continues("vllm", call)
+    body = orjson.loads(prepare("vllm", call, Sending(written="The sky is", written_tokens=3)).body)
+    assert body["messages"][-1] == {"role": "assistant", "content": "The sky is"}
+    assert (body["continue_final_message"], body["add_generation_prompt"], body["max_tokens"]) == (True, False, 97)
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_a_completion_goes_on_after_its_prompt(make_call, dialect) -> None:
+    call = make_call(Endpoint.COMPLETIONS, max_tokens=2)
+    assert continues(dialect, call)
+    body = orjson.loads(prepare(dialect, call, Sending(written=" it is", written_tokens=5)).body)
+    assert (body["prompt"], body["max_tokens"]) == ("why is the sky blue it is", 1)
+
+
+@pytest.mark.parametrize("field", [{"n": 2}, {"logprobs": True}, {"tools": [{}]}, {"response_format": {"type": "x"}}])
+def test_what_cannot_be_taken_up_is_not_continued(make_call, field) -> None:
+    assert not continues("vllm", make_call(**field))
+
+
+@pytest.mark.parametrize("dialect", ["openai", "trtllm", "dynamo", "edgecache"])
+def test_chats_are_only_continued_where_the_server_can_leave_a_message_open(make_call, dialect) -> None:
+    assert not continues(dialect, make_call())
+
+
+def test_a_neighbour_is_told_whose_request_it_is_and_on_which_terms(make_call) -> None:
+    tenant = Tenant("acme", terms=Terms(residency=frozenset({"EU", "CH"})))
+    sending = Sending(service=ServiceClass.BATCH, due=2.5, hops=1)
+    headers = prepare("edgecache", make_call(tenant=tenant), sending).headers
+    told = {name: value for name, value in headers.items() if name.startswith("EdgeCache-")}
+    assert told == {
+        "EdgeCache-Hop": "1",
+        "EdgeCache-Tenant": "acme",
+        "EdgeCache-Class": "batch",
+        "EdgeCache-Deadline": "2.500",
+        "EdgeCache-Residency": "CH, EU",
+    }
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS.keys() - {"edgecache"}))
+def test_nobody_else_is_told(make_call, dialect) -> None:
+    sending = Sending(service=ServiceClass.BATCH, due=2.5, hops=1)
+    headers = prepare(dialect, make_call(tenant=Tenant("acme")), sending).headers
+    assert not [name for name in headers if name.lower().startswith("edgecache")]

@@ -16,7 +16,7 @@ from edgecache.http.guard import read_body
 from edgecache.http.services import SERVICES
 from edgecache.store import transfer
 from edgecache.telemetry.trace import Trace
-from edgecache.types import Endpoint, Tenant
+from edgecache.types import Call, Endpoint
 from edgecache.wire.jsontext import JsonError, decode
 
 _RECORDS = 256
@@ -31,16 +31,21 @@ async def stats(request: web.Request) -> web.Response:
 
 async def explain(request: web.Request) -> web.Response:
     """`POST /admin/v1/cache/explain?endpoint=…&tenant=…`; body and cache headers as a client would send them."""
+    services, call = request.app[SERVICES], await asked(request)
+    return _json(await services.explainer.explain(call, services.pipeline.settings, Trace(services.clock)))
+
+
+async def asked(request: web.Request) -> Call:
+    """The request that is to be explained: body and headers of a client, endpoint and tenant in the query."""
     services = request.app[SERVICES]
     name = request.query.get("endpoint", Endpoint.CHAT.value)
     if name not in {endpoint.value for endpoint in Endpoint}:
         raise BadRequest(f"`endpoint` is one of {', '.join(Endpoint)}.", param="endpoint")
     raw = await read_body(request, services.config.limits, services.metrics)
-    tenant = Tenant(request.query.get("tenant", DEFAULT_TENANT))
-    call = middleware.call_of(
+    tenant = services.auth.known(request.query.get("tenant", DEFAULT_TENANT))
+    return middleware.call_of(
         services, Endpoint(name), raw, request.headers, tenant=tenant, request_id=services.ids.mint()
     )
-    return _json(await services.explainer.explain(call, services.pipeline.settings, Trace(services.clock)))
 
 
 async def purge(request: web.Request) -> web.Response:

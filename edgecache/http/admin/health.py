@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import orjson
 from aiohttp import web
 
-from edgecache.config import Upstream
+from edgecache.config import Ledger, Upstream
 from edgecache.http.services import SERVICES, Check
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ def functions(runtime: "Runtime | None", missing: str) -> Check:
 def store(folder: str, missing: str) -> Check:
     """Whether answers are kept; `missing` says why not."""
     return Check("store", not missing, missing or folder, required=False)
+
+
+def ledger(settings: Ledger, missing: str) -> Check:
+    """Whether requests are booked; `missing` says why not although they should be."""
+    return Check("ledger", not missing, missing or ("usage is booked" if settings.enabled else "off"), required=False)
 
 
 def upstream(upstreams: Sequence[Upstream], core_url: str | None) -> Check:

@@ -28,7 +28,7 @@ async def read(request: web.Request, endpoint: Endpoint) -> Call:
     call = middleware.call_of(
         services, endpoint, raw, request.headers, tenant=exchange.tenant, request_id=exchange.request_id
     )
-    exchange.model = call.model
+    exchange.model, exchange.account = call.model, call.account
     trace.add("parse", clock.monotonic() - begun)
     return call
 

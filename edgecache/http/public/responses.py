@@ -32,9 +32,7 @@ async def stored(request: web.Request) -> web.StreamResponse:
     headers = {name.lower(): value for name, value in request.headers.items()}
     path = _path(request, response_id)
     with exchange.trace.stage("upstream"):
-        answer = await services.dispatcher.forward(
-            request.method, path, headers, authorization=exchange.tenant.authorization
-        )
+        answer = await services.dispatcher.forward(request.method, path, headers, tenant=exchange.tenant)
     reply = Reply(
         answer.status,
         CacheInfo(CacheStatus.BYPASS, fwd="bypass", detail="stored-response", fwd_status=answer.status),

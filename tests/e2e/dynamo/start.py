@@ -2,6 +2,7 @@
 
     .venv-dynamo/bin/python tests/e2e/dynamo/start.py [--port 18100] [--speedup-ratio 1]
 
+Start it several times for several clusters: each has a folder of its own to find its worker in, and knows of no other.
 Prints one JSON line once `/v1/models` lists the model: url, model, pids of frontend and mocker, folder with their logs.
 Stops both on SIGTERM, on SIGINT, when one of them ends, or when the process that started it is gone. The interpreter is
 that of `requirements/dynamo.txt`. Only loopback is advertised, but the mocker's ZeroMQ publishers bind every interface
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="HTTP port of the frontend; 0 = any free one")
     parser.add_argument("--model", default="edge-test", help="served model name")
     parser.add_argument("--speedup-ratio", type=float, default=1.0, help="of the modelled GPU; 0 = no delays at all")
+    parser.add_argument("--decode-speedup-ratio", type=float, default=1.0, help="further, for all but the first token")
     parser.add_argument("--mean-length", type=int, default=32, help="mean tokens of an answer that ends by itself")
     parser.add_argument("--router-mode", default="kv", help="of the frontend")
     parser.add_argument("--startup-timeout", type=float, default=60.0, help="s until the model must be listed")
@@ -89,6 +91,7 @@ def launch(options: argparse.Namespace, folder: Path, port: int) -> dict[str, su
     }
     mocker = ["--model-path", str(folder / "model"), "--model-name", options.model, "--engine-type", "trtllm"]
     mocker += ["--speedup-ratio", str(options.speedup_ratio)]
+    mocker += ["--decode-speedup-ratio", str(options.decode_speedup_ratio)]
     frontend = ["--http-host", LOOPBACK, "--http-port", str(port), "--router-mode", options.router_mode]
     children = {}
     for name, arguments in (("frontend", frontend), ("mocker", mocker)):

@@ -38,7 +38,8 @@ async def test_head_answers_like_get_without_the_body(site) -> None:
     made = await site()
 
     class Models:
-        async def models(self) -> list[tuple[str, str]]:
+        async def models(self, *, neighbours: bool) -> list[tuple[str, str]]:
+            assert neighbours
             return [("m", "o")]
 
     class Embedder:

@@ -1,0 +1,45 @@
+"""The yardstick of misses: a bare aiohttp proxy on uvloop that passes bytes on as they come. Prints its URL."""
+
+import argparse
+import asyncio
+import json
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+_CHAT = "/v1/chat/completions"
+
+
+async def serve(upstream: str) -> None:
+    """Send every chat request to `upstream` and its answer back, until killed."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4), auto_decompress=False
+    ) as session:
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            body = await request.read()
+            headers = {"Content-Type": request.headers.get("Content-Type", "application/json")}
+            async with session.post(upstream + _CHAT, data=body, headers=headers) as answer:
+                response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+                response.content_length = answer.content_length  # None: in chunks
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+
+        app = web.Application()
+        app.router.add_post(_CHAT, handler)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("upstream", help="base URL without /v1")
+    uvloop.run(serve(parser.parse_args().upstream))

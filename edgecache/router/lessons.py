@@ -1,0 +1,65 @@
+"""What the times of an attempt teach the predictions of its upstream."""
+
+import math
+
+from edgecache.router import predict
+from edgecache.router.offers import Offers
+from edgecache.router.picking import Pick
+from edgecache.router.pool import Pool
+
+_LEAST = 0.1
+"""Share of an answer that came whole which each of its two parts took at least."""
+
+
+class Lessons:
+    """Teaches the offers of the moment; those that a choice was made from may have been replaced by a reload.
+
+    `tokens` are those of the prompt; times in seconds.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def first(self, pick: Pick, tokens: int, ttft: float) -> None:
+        """The first token came after `ttft`."""
+        offers, board, name = self._offers(pick), self._pool.board, pick.client.name
+        if offers is None:
+            return
+        known = float(pick.known[pick.offers.row[name]])
+        predict.learn(
+            offers,
+            name,
+            rtt=float(board.rtt[board.row[name]]) if name in board.row else math.nan,
+            tokens=max(0, tokens - int(known)),
+            ttft=ttft,
+            predicted=pick.choice.ttft[0],
+            work=pick.choice.work[0],
+        )
+
+    def rest(self, pick: Pick, generated: int, seconds: float) -> None:
+        """So many tokens came in the `seconds` after the first."""
+        if (offers := self._offers(pick)) is not None:
+            predict.learn_rate(offers, pick.client.name, generated, seconds)
+
+    def whole(self, pick: Pick, tokens: int, generated: int, seconds: float) -> None:
+        """An answer came in one piece: that shows only the sum of its times. Each is learned as what the other leaves.
+
+        For embeddings, where nothing is generated, it is the time to the first token alone.
+        """
+        if (offers := self._offers(pick)) is None:
+            return
+        writing = float(offers.decode[offers.row[pick.client.name]]) * generated
+        if generated:
+            self.rest(pick, generated, max(seconds - pick.choice.ttft[0], _LEAST * seconds))
+        self.first(pick, tokens, max(seconds - writing, _LEAST * seconds))
+
+    def late(self, pick: Pick, tokens: int, waited: float, *, stream: bool) -> None:
+        """Nothing came in `waited`, so it takes longer. Else a slow one that always loses would go first for ever."""
+        expected = pick.choice.ttft[0]
+        ttft = waited if stream else waited - (pick.choice.total[0] - expected)
+        if ttft > expected:
+            self.first(pick, tokens, ttft)
+
+    def _offers(self, pick: Pick) -> Offers | None:
+        offers = self._pool.known(pick.leg.model)
+        return offers if offers is not None and pick.client.name in offers.row else None

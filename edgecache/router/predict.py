@@ -1,0 +1,170 @@
+"""What a request would wait and cost at each upstream, and what its answer teaches. Pure: numbers in, numbers out.
+
+Time to the first token = round trip + overhead + prefill x tokens to read, more with a full KV cache, + waiting for a
+place. Overhead and prefill are learned from answers, and so contain the usual load. To share work between upstreams,
+times are compared as Peak EWMA does: multiplied by one plus the requests in progress, here as a share of those that
+run at once. Were that factor part of the time, answers would teach it away, and nothing would hold the load even.
+Load is this POP's own requests, known to the moment, and what the upstream says of everybody's, while that is fresh.
+
+Sources: time by requests in progress, quick rise and slow fall: Peak EWMA of Finagle
+(`com.twitter.finagle.loadbalancer.PeakEwma`) and linkerd2; gains of mean and deviation: RFC 6298, section 2; two
+parameters from one error: normalised least mean squares (Nagumo and Noda 1967; Haykin, Adaptive Filter Theory).
+"""
+
+import math
+from functools import lru_cache
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from edgecache.router.board import Board, Floats, Ints
+from edgecache.router.demand import Demand
+from edgecache.router.offers import Offers
+
+_RTT = np.array([0.001, 0.02, 0.02, 0.06])
+"""Seconds of a round trip by rank of the tier, until one was measured."""
+_PARALLEL = 32.0
+"""Requests that an upstream runs at once, where neither it nor the config says."""
+_MOST = 1024.0
+"""The most that is believed: who says more would never look crowded."""
+_STALE = 10.0
+"""Seconds after which load that an upstream told counts no more; until then it counts less and less."""
+_FULL_CACHE = 0.9
+"""Share of a KV cache in use from which requests begin to be pushed out of it."""
+_SIGMA = math.sqrt(math.pi / 2)
+"""Standard deviation by mean absolute error, of a normal distribution."""
+_NOISE = 0.002
+"""Seconds that no prediction is better than: timers of event loops on both sides."""
+_NOISE_SHARE = 0.05
+"""The same, as a share of the time to the first token."""
+_GAIN, _SPREAD_GAIN = 1 / 8, 1 / 4
+"""Weight of one answer in mean and deviation (RFC 6298)."""
+_PEAK = 0.5
+"""Weight of one that is later than 99 of 100 should be."""
+_FAR = 2.5
+"""What is later by that many mean absolute errors is a peak: two standard deviations."""
+_TIMES = 2.0
+"""By so many times slower or faster, an error is no matter of how overhead and prefill share."""
+_FORGOTTEN = 20
+"""After so many answers of each of the other rows without one of its own, what a row taught is out of date."""
+_SCALE = 1000.0
+"""Tokens that weigh as much as the overhead where an error is split between overhead and prefill."""
+_FEW = 16
+"""Generated tokens below which a decode rate says less."""
+
+
+class Prediction(NamedTuple):
+    """A column each. Times in seconds, cost in USD.
+
+    `ttft` and `total` are means, to the first and the last token. `late` is the time to the first token that is kept
+    with the probability asked for, but no less than somebody has waited there already. `sigma` is the standard
+    deviation of the time to the first token; `work` the part of it that is learned from answers. `rank` is what rows
+    are compared by: `late`, and more the more is in progress.
+    """
+
+    ttft: Floats
+    late: Floats
+    total: Floats
+    cost: Floats
+    sigma: Floats
+    work: Floats
+    rank: Floats
+
+
+def predict(
+    offers: Offers, board: Board, demand: Demand, known: Floats | None, probability: float, now: float
+) -> Prediction:
+    """What to expect of each row. `known` = prompt tokens in its KV cache, None = nothing is known of any."""
+    rows = offers.upstream
+    load, parallel, queue, pressure = _load(board, rows, now)
+    crowd = load / parallel
+    cost = demand.prompt_tokens * offers.price_in + demand.output_tokens * offers.price_out
+    unread: Floats | float = float(demand.prompt_tokens)
+    if known is not None and np.count_nonzero(known):
+        known = known * np.maximum(1 - crowd, 0)  # the more runs there, the sooner a prefix is pushed out
+        unread = np.maximum(demand.prompt_tokens - known, 0)
+        cost += known * (offers.price_cached - offers.price_in)
+    work = offers.overhead + offers.prefill * unread
+    decode = offers.decode * demand.output_tokens
+    rtt = board.rtt.take(rows)
+    ttft = np.where(np.isnan(rtt), _RTT[offers.tier], rtt) + work * (1 + pressure)
+    if queue is not None:
+        ttft += queue * (work + decode) / parallel  # a place is free after that time, shared by all places
+    sigma = _SIGMA * np.maximum(offers.spread, _NOISE + _NOISE_SHARE * ttft)
+    late = np.maximum(ttft + deviations(probability) * sigma, now - board.oldest.take(rows))
+    return Prediction(ttft, late, ttft + decode, cost, sigma, work, late * (1 + crowd))
+
+
+def _load(board: Board, rows: Ints, now: float) -> tuple[Floats, Floats, Floats | None, Floats | float]:
+    """Requests in progress and how many run at once; those ahead of a free place; share that a full cache adds.
+
+    What an upstream tells can only add to the own count: others send there too, and a gauge may be old or wrong.
+    """
+    load = board.inflight.take(rows).astype(np.float64)
+    slots = board.slots.take(rows)
+    parallel = np.where(slots == math.inf, _PARALLEL, slots)
+    told = board.told.take(rows)
+    if not np.count_nonzero(told > -math.inf):
+        return load, parallel, None, 0.0
+    capacity = board.capacity.take(rows)  # comparisons with what was not told (NaN) are false, fmax leaves it out
+    parallel = np.where(capacity >= 1, np.minimum(capacity, _MOST), parallel)
+    fresh = np.maximum(told + (_STALE - now), 0) / _STALE
+    queued = np.fmax(board.queued.take(rows), 0)
+    load += fresh * np.maximum(np.fmax(board.running.take(rows), 0) + queued - load, 0)
+    queue = np.fmax(load + 1 - capacity, fresh * queued)
+    full = np.fmax(board.kv.take(rows), _FULL_CACHE) - _FULL_CACHE
+    return load, parallel, queue, fresh * np.minimum(full / (1 - _FULL_CACHE), 1)
+
+
+@lru_cache(maxsize=64)
+def deviations(probability: float) -> float:
+    """Standard deviations above the mean that a normal variable stays below with `probability` (0 to 1, neither)."""
+    return NormalDist().inv_cdf(probability)
+
+
+def learn(
+    offers: Offers, name: str, *, rtt: float, tokens: int, ttft: float, predicted: float, work: float | None = None
+) -> None:
+    """A first token came after `ttft` seconds; `predicted` and `work` said so when it was sent, with `tokens` to read.
+
+    `work` None = nobody knows what the load added, so it is learned with the rest. Late ones beyond the usual count at
+    once, early ones bit by bit: a slow upstream costs more than a fast one that is thought slow. The first answer, and
+    one after a long silence, count in full. Does nothing if `name` is gone.
+    """
+    row = offers.row.get(name)
+    if row is None:
+        return
+    seen, spread = int(offers.seen[row]), float(offers.spread[row])
+    answers = int(offers.seen.sum())
+    silence = max(answers - int(offers.heard[row]), 0) / (_FORGOTTEN * len(offers))
+    weight = max(_GAIN, 1 / (seen + 1), 1 - math.exp(-silence))
+    if ttft - predicted > _FAR * max(spread, _NOISE + _NOISE_SHARE * predicted):
+        weight = max(weight, _PEAK)
+    error = min(abs(ttft - predicted), max(spread, ttft))
+    offers.spread[row] = ttft / 2 if seen == 0 else spread + max(_SPREAD_GAIN, weight) * (error - spread)
+
+    way = float(_RTT[offers.tier[row]]) if math.isnan(rtt) else rtt
+    load = 1.0 if work is None else max((predicted - way) / max(work, _NOISE), 1.0)
+    overhead, prefill, size = float(offers.overhead[row]), float(offers.prefill[row]), tokens / _SCALE
+    model = overhead + prefill * tokens
+    alone = max(ttft - way, 0.0) / load
+    step = weight * (alone - model)
+    if weight >= _PEAK and model > 0 and not 1 / _TIMES < alone / model < _TIMES:  # it changed in all that it does
+        change = max(1 + step / model, 0.0)
+        offers.overhead[row], offers.prefill[row] = overhead * change, prefill * change
+    else:
+        step /= 1 + size * size
+        offers.overhead[row] = max(overhead + step, 0.0)
+        offers.prefill[row] = max(prefill + step * size / _SCALE, 0.0)
+    offers.seen[row] = seen + 1
+    offers.heard[row] = answers + 1
+
+
+def learn_rate(offers: Offers, name: str, tokens: int, seconds: float) -> None:
+    """`tokens` came in the `seconds` after the first. Does nothing if `name` is gone or there were none."""
+    row = offers.row.get(name)
+    if row is None or tokens <= 0:
+        return
+    weight = max(_GAIN, 1 / max(int(offers.seen[row]), 1)) * min(tokens / _FEW, 1)
+    offers.decode[row] += weight * (max(seconds, 0.0) / tokens - offers.decode[row])
