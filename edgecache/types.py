@@ -96,6 +96,10 @@ class Terms(msgspec.Struct, frozen=True):
     continuation: bool = False
     allowances: tuple[Allowance, ...] = ()
 
+    def served_as(self, wished: ServiceClass | None) -> ServiceClass:
+        """The class that is wished for, unless it is better than what is allowed."""
+        return wished if wished is not None and wished.rank > self.service.rank else self.service
+
 
 _NO_TERMS = Terms()
 

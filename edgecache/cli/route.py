@@ -47,7 +47,27 @@ def _show(report: dict[str, Any]) -> None:
     legs = report.pop("legs", [])
     output.show(dict(output.flat(report)), as_json=False)
     for leg in legs:
-        held = leg.pop("upstreams", [])
+        held = [_row(each) for each in leg.pop("upstreams", [])]
         output.show(dict(output.flat(leg)), as_json=False)
         if held:
             output.show(held, as_json=False, title=f"upstreams of {leg['model']}")
+
+
+def _row(held: dict[str, Any]) -> dict[str, Any]:
+    """What is held of one upstream, in the width of a screen: times to the millisecond, USD to the millionth."""
+    shown = {
+        "name": held["name"],
+        "tier": held["tier"],
+        "in": held["jurisdiction"] or held["region"],
+        "refused": held["refusal"] or "",
+    }
+    times = {f"{name} s": f"{held[name]:.3f}" for name in ("ttft", "late", "total")}
+    return (
+        shown
+        | times
+        | {
+            "USD": f"{held['cost']:.6f}",
+            "in time": "yes" if held["meets"] else "no",
+            "chosen": held["chosen"] or "",
+        }
+    )

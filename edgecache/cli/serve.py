@@ -1,4 +1,4 @@
-"""`edgecache serve`: the daemon in the foreground, with the embedded core behind it where no upstream is configured."""
+"""`edgecache serve`: the daemon in the foreground, with the embedded core behind it where no upstream is named."""
 
 import contextlib
 import json
@@ -71,8 +71,8 @@ async def _run(loaded: Loaded, load: Callable[[], Loaded], *, as_json: bool) -> 
 
 @contextlib.asynccontextmanager
 async def embedded_core(config: Config) -> AsyncIterator[str | None]:
-    """The URL of a scripted core in this process while the block runs; None where an upstream is configured."""
-    if config.upstream:
+    """The URL of a scripted core in this process while the block runs; None where upstreams are configured or found."""
+    if config.upstream or config.router.discovery is not None:
         yield None
         return
     from edgecache.sim.upstream import ScriptedCore  # noqa: PLC0415 - aiohttp, for this command only
@@ -94,6 +94,8 @@ def with_core(loaded: Loaded, core_url: str | None) -> Loaded:
     if loaded.config.upstream:
         return loaded
     if core_url is None:
+        if loaded.config.router.discovery is not None:
+            return loaded
         raise ConfigError("upstream: none left; the embedded core is started only with the daemon")
     core = loaded.config.core
     upstream = Upstream(name=EMBEDDED, url=core_url, dialect=core.dialect, models=core.models)
@@ -106,7 +108,8 @@ def facts(summary: "Summary", config: Config) -> dict[str, str]:
         "API": f"{summary.url}/v1",
         "try": _curl(summary.url, config),
         "embedder": f"{summary.embedder} on {summary.device} ({summary.precision})",
-        "upstream": ", ".join(_upstream(each, summary.core_url) for each in summary.upstreams),
+        "upstream": ", ".join(_upstream(each, summary.core_url) for each in summary.upstreams)
+        or f"those that {config.router.discovery} names",
         "hits": summary.hits,
         "functions": summary.functions,
         "data": str(Path(summary.data).resolve()),

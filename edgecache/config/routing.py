@@ -73,8 +73,8 @@ class Upstream(Section, frozen=True):
     ] = "none"
     load_url: Annotated[str | None, _doc("where its load is read; unset = as the dialect has it")] = None
     connect_timeout: Annotated[Seconds, _doc("s to connect")] = 2.0
-    first_byte_timeout: Annotated[Seconds, _doc("s to the first response byte")] = 60.0
-    idle_timeout: Annotated[Seconds, _doc("s between two response bytes")] = 30.0
+    first_byte_timeout: Annotated[Seconds, _doc("s to the first response byte; of a stream, to the first token")] = 60.0
+    idle_timeout: Annotated[Seconds, _doc("s between two response bytes; of a stream, once the first token has come")] = 30.0
     keepalive: Annotated[Seconds, _doc("s an idle connection is kept; below the server's own (uvicorn: 5)")] = 4.0
     max_response_bytes: Annotated[Bytes, _doc("largest answer read from it")] = 64 * 1024 * 1024
 
@@ -91,7 +91,7 @@ class ServiceLevel(Section, frozen=True):
     queue: Annotated[Whole, _doc("requests that may wait for an upstream; more are refused")] = 512
     share: Annotated[
         Ratio,
-        _doc("share of `max_concurrency` that this class and lower ones may fill; the rest is for better ones"),
+        _doc("sent only while less than this share of `max_concurrency` is in use: the rest is for better classes"),
     ] = 0.9
     hedge: Annotated[bool, _doc("ask a second upstream where the first is later than it was predicted to be")] = False
 

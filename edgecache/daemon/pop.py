@@ -25,7 +25,7 @@ from edgecache.clock import Clock, SystemClock
 from edgecache.config import Cache, Config, Upstream, address, check
 from edgecache.config import reload as restart
 from edgecache.config.load import Loaded
-from edgecache.daemon import broker, functions, stores, watch
+from edgecache.daemon import broker, functions, garbage, stores, watch
 from edgecache.daemon.summary import Summary
 from edgecache.embed import open_embedder, open_verifier
 from edgecache.embed.base import Embedder
@@ -93,6 +93,8 @@ class Daemon:
             loop.add_signal_handler(number, on_stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(self._on_hangup(), name="reload"))
         await self.start()
+        garbage.tame()
+        self.tasks.spawn(garbage.sweep(lambda: not self.services.inflight.count), name="garbage")
         try:
             ready(self.summary())
             await stop.wait()
@@ -232,7 +234,7 @@ class Daemon:
         readiness.add(lambda: health.ledger(self.config.router.ledger, no_ledger))
         readiness.add(lambda: health.embedder(self.embedder))
         readiness.add(lambda: health.verifier(self.verifier, no_verifier))
-        readiness.add(lambda: health.upstream(self.config.upstream, self._core_url))
+        readiness.add(lambda: health.upstream([client.settings for client in self.pool.clients], self._core_url))
 
     def _functions(self) -> FunctionParts | None:
         config = self.config

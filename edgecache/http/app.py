@@ -52,8 +52,8 @@ PUBLIC = (
     Route("POST", "/v1/responses/{id}/cancel", responses.stored, Access.TENANT, "responses.stored"),
     Route("GET", "/v1/responses/{id}/input_items", responses.stored, Access.TENANT, "responses.stored"),
     Route("POST", "/v1/feedback", feedback.give, Access.TENANT, "feedback"),
-    Route("GET", "/v1/models", models.list_all, Access.TENANT, "models"),
-    Route("GET", "/v1/models/{id:.+}", models.retrieve, Access.TENANT, "models"),
+    Route("GET", "/v1/models", models.list_all, Access.NEIGHBOUR, "models"),
+    Route("GET", "/v1/models/{id:.+}", models.retrieve, Access.NEIGHBOUR, "models"),
     *(Route(method, functions.PATH, functions.call, Access.TENANT, "functions") for method in functions.METHODS),
 )
 """Every route of the public listener."""

@@ -32,10 +32,16 @@ class Access(Enum):
     """Nothing: probes and metrics of the admin listener."""
     TENANT = "tenant"
     """A tenant, as `auth.mode` has it."""
+    NEIGHBOUR = "neighbour"
+    """A tenant, or a neighbour POP that speaks for none."""
     OPERATOR = "operator"
     """The admin token, where one is configured."""
     DEVELOPER = "developer"
     """The admin token, or that of a developer, who then reaches the functions of one tenant."""
+
+
+NEIGHBOUR = Tenant("")
+"""A neighbour POP that speaks for no tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +93,22 @@ class Authenticator:
 
         The tenant is served on the terms that hold here, whatever they are there.
         """
-        if not self._peers or secret.presented(bearer(authorization)) not in self._peers:
+        if not self.neighbour(authorization):
             return None
         tenant = self._named.get(named or DEFAULT_TENANT)
         if tenant is None:
             raise Forbidden(f"The tenant `{named[:64]}` of `EdgeCache-Tenant` is not known here.")
         return tenant
 
+    def neighbour(self, authorization: str | None) -> bool:
+        """Whether `authorization` is the key of a neighbour POP."""
+        if not self._peers:
+            return False
+        scheme, _, token = (authorization or "").partition(" ")
+        return scheme.lower() == "bearer" and secret.presented(token.strip()) in self._peers
+
     def tenant(self, authorization: str | None) -> Tenant:
-        """Whose request this is; raises Unauthorized."""
+        """Whose request this is; raises Unauthorized, or Forbidden for a neighbour POP's key: see `peer`."""
         if self._mode == "none":
             return self._default
         credential = blake2b((authorization or "").encode("utf-8", "surrogateescape"), digest_size=16).digest()
@@ -107,6 +120,8 @@ class Authenticator:
         return tenant
 
     def _judge(self, authorization: str | None, credential: bytes) -> Tenant:
+        if self.neighbour(authorization):
+            raise Forbidden("This is the key of a neighbour POP: `EdgeCache-Tenant` has to say whose request it is.")
         if self._mode == "forward":
             return _forwarded(authorization, credential, self._common)
         tenant = self._tenants.get(secret.presented(bearer(authorization)))

@@ -142,15 +142,13 @@ def _record(exchange: Exchange, elapsed: float, now: float) -> Record:
         tenant.writer,
         exchange.endpoint,
         exchange.model,
-        tenant.terms.service.value,
+        exchange.account.service if exchange.account is not None else tenant.terms.service.value,
         cache=exchange.cache,
         status=exchange.status,
         outcome="stream_cut" if exchange.broken else "",
         ttft=exchange.ttft,
         seconds=elapsed,
     )
-    if exchange.account is not None and exchange.account.service:
-        record.service = exchange.account.service
     if reply is not None:
         record.collapsed = reply.cache.collapsed
         record.prompt_tokens, record.completion_tokens = reply.prompt_tokens or 0, reply.completion_tokens or 0

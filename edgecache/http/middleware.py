@@ -104,6 +104,7 @@ def call_of(
     limits = services.config.limits
     parsed = openai.parse(endpoint, raw, max_depth=limits.max_json_depth, max_messages=limits.max_messages)
     services.auth.admit(tenant, parsed.model)
+    wanted = _wishes(headers, services.clock.monotonic())
     return Call(
         request_id=request_id,
         tenant=tenant,
@@ -114,8 +115,8 @@ def call_of(
         stream=parsed.stream,
         include_usage=parsed.include_usage,
         controls=_controls(headers),
-        wishes=_wishes(headers, services.clock.monotonic()),
-        account=Account(),
+        wishes=wanted,
+        account=Account(service=tenant.terms.served_as(wanted.service).value),
         headers={name: headers[key] for key, name in _TRAVELLING if key in headers},
         client=headers,
     )
@@ -135,11 +136,13 @@ def _wishes(headers: Mapping[str, str], arrived: float) -> Wishes:
     return Wishes(arrived=arrived)
 
 
-def tenant_of(services: Services, headers: Mapping[str, str]) -> Tenant:
-    """Whose request this is; raises Unauthorized, or Forbidden where a neighbour POP names a tenant unknown here."""
+def tenant_of(services: Services, headers: Mapping[str, str], access: Access) -> Tenant:
+    """Whose request this is; raises Unauthorized, or Forbidden where a neighbour POP names no tenant known here."""
     authorization = headers.get(hdrs.AUTHORIZATION)
     if _TENANT in headers and (handed := services.auth.peer(authorization, headers[_TENANT])) is not None:
         return handed
+    if access is Access.NEIGHBOUR and _TENANT not in headers and services.auth.neighbour(authorization):
+        return auth.NEIGHBOUR
     return services.auth.tenant(authorization)
 
 
@@ -153,7 +156,7 @@ def public(services: Services, policies: Policies, books: Books) -> Any:
             exchange.endpoint = route.name
             if running > services.config.limits.max_inflight:
                 raise Overloaded("This POP is at its limit of requests in progress.", retry_after=1.0)
-            exchange.tenant = tenant_of(services, request.headers)
+            exchange.tenant = tenant_of(services, request.headers, route.access)
             services.limits.admit(exchange.tenant)
         return await handler(request)
 

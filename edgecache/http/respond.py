@@ -19,7 +19,7 @@ from edgecache.errors import EdgeCacheError, Overloaded, UpstreamDied
 from edgecache.http import errors
 from edgecache.http.exchange import Exchange
 from edgecache.http.services import SERVICES, Services
-from edgecache.types import CacheInfo, Reply
+from edgecache.types import CacheInfo, Reply, Tenant
 from edgecache.wire import openai
 
 JSON = "application/json"
@@ -29,6 +29,7 @@ _USUAL = frozenset((JSON, "text/event-stream", "text/event-stream; charset=utf-8
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FIELD_VALUE = re.compile(r"[\x20-\x7e]*")
+_LIMITS = "x-ratelimit-"
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*")
 _UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 _OWN = frozenset((
@@ -96,11 +97,14 @@ def _info_headers(info: CacheInfo) -> str:
     return lines
 
 
-def _cache_headers(reply: Reply) -> str:
+def _cache_headers(reply: Reply, tenant: Tenant) -> str:
     lines = _info_headers(reply.cache)
     if reply.upstream:
         lines += f"x-edgecache-upstream: {reply.upstream}\r\n"
-    return lines + _extra(reply.headers) if reply.headers else lines
+    headers = reply.headers
+    if headers and tenant.terms.allowances:  # whose limits are counted here is told of those alone
+        headers = {name: value for name, value in headers.items() if not name.lower().startswith(_LIMITS)}
+    return lines + _extra(headers) if headers else lines
 
 
 def _extra(headers: Mapping[str, str]) -> str:
@@ -174,7 +178,10 @@ def replayed(services: Services, exchange: Exchange, reply: Reply) -> bytes:
     exchange.cache = reply.cache.status
     exchange.sent = len(reply.body)
     framing = f"content-length: {exchange.sent}\r\n"
-    return _head(services, exchange, reply.status, reply.content_type, framing, _cache_headers(reply)) + reply.body
+    return (
+        _head(services, exchange, reply.status, reply.content_type, framing, _cache_headers(reply, exchange.tenant))
+        + reply.body
+    )
 
 
 def failure(
@@ -199,7 +206,7 @@ async def send(request: web.Request, exchange: Exchange, reply: Reply) -> Answer
     services = request.app[SERVICES]
     exchange.reply = reply
     exchange.cache = reply.cache.status
-    extra = _cache_headers(reply)
+    extra = _cache_headers(reply, exchange.tenant)
     if reply.chunks is None:
         return complete(
             services, request, exchange, reply.status, reply.body, content_type=reply.content_type, extra=extra

@@ -100,7 +100,7 @@ def assemble(
     comparer = Comparer(embedder, dispatcher)
     mirrors = Mirrors(comparer, dispatcher, cache_side, tasks, settings=config.router, metrics=metrics, rng=rng)
     filler = Filler(semantic, embedder, learner, mirrors, cache_side, clock=clock, metrics=metrics, rng=rng)
-    fetcher = Fetcher(dispatcher, flights, filler, replay, metrics=metrics)
+    fetcher = Fetcher(dispatcher, flights, filler, replay, clock=clock, metrics=metrics)
     shadow = Shadow(store, learner, comparer, fetcher, cache_side, tasks, metrics=metrics, rng=rng)
     sightings = Sightings(semantic, embedder, cache_side, tasks, metrics=metrics)
     hits = Hits(lookup, replay, sightings, clock=clock)

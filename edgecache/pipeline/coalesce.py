@@ -1,7 +1,8 @@
 """One upstream fetch a key: identical requests that miss at the same time share the first one's answer.
 
 A flight belongs to no client. It reads the upstream as long as somebody listens and is cancelled, its upstream
-connection included, when the last listener leaves. Listeners that come late get the bytes from the start.
+connection included, when the last listener leaves. Listeners that come late get the bytes from the start. Who leads is
+bound by the deadline that the flight was opened with; who joins brings one of its own, and only stops listening then.
 
 Memory is bounded: nothing is read further ahead of the foremost listener than `_AHEAD` bytes, and an answer that grows
 beyond what may be kept takes no more listeners and drops each part once all have had it.
@@ -11,9 +12,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
-from edgecache.errors import ClientError, Overloaded, UpstreamDied, UpstreamError
+from edgecache.errors import ClientError, Overloaded, UpstreamDied, UpstreamError, UpstreamTimeout
 from edgecache.tasks import Tasks
 from edgecache.types import Entry
 from edgecache.upstream.meter import Usage
@@ -102,9 +104,9 @@ class Flight:
         """The parts from `number` on."""
         return self._parts[number - self._first :]
 
-    def listen(self) -> "Listener":
-        """One more listener, who must be closed."""
-        listener = Listener(self)
+    def listen(self, left: float = inf) -> "Listener":
+        """One more listener, who must be closed; `left` are the seconds to its own deadline."""
+        listener = Listener(self, left)
         self._listeners.add(listener)
         return listener
 
@@ -211,31 +213,42 @@ def _ends_answer(events: list[bytes]) -> bool:
 
 
 class Listener(AsyncIterator[bytes]):
-    """One client's view of a flight: an iterator over the bytes, which raises what the flight ended with."""
+    """One client's view of a flight: an iterator over the bytes, which raises what the flight ended with.
 
-    def __init__(self, flight: Flight) -> None:
+    What has not ended by the listener's own deadline raises UpstreamTimeout, or UpstreamDied once it has had some.
+    """
+
+    def __init__(self, flight: Flight, left: float = inf) -> None:
         self.flight = flight
         self.number = 0
+        self._due = inf if left == inf else asyncio.get_running_loop().time() + left
         self._position = 0
         self._closed = False
 
     async def head(self) -> Transcript:
         """Wait for the first byte of the answer; raises what the upstream failed with if none comes."""
         while not self.flight.parts and not self.flight.over:
-            await self.flight.changed()
+            await self._in_time(self.flight.changed())
         if not self.flight.parts and self.flight.error is not None:
             raise self.flight.error
         return self.flight.transcript
 
+    @property
+    def late(self) -> bool:
+        """Whether its deadline has passed."""
+        return self._due < inf and asyncio.get_running_loop().time() >= self._due
+
     async def __anext__(self) -> bytes:
         """All bytes that have come since the last call, at least one."""
         flight = self.flight
+        if self.late and not flight.over:
+            raise self._missed()
         while self.number == flight.parts:
             if flight.over:
                 if flight.error is not None:
                     raise flight.error
                 raise StopAsyncIteration
-            await flight.changed()
+            await self._in_time(flight.changed())
         fresh = flight.since(self.number)
         self.number += len(fresh)
         part = fresh[0] if len(fresh) == 1 else b"".join(fresh)
@@ -250,7 +263,7 @@ class Listener(AsyncIterator[bytes]):
     async def landed(self) -> Entry | None:
         """Wait for the end; the stored entry, or None if the answer could not be kept."""
         self.flight.advance(2**63)
-        await self.flight.landed.wait()
+        await self._in_time(self.flight.landed.wait())
         return self.flight.entry
 
     async def aclose(self) -> None:
@@ -258,6 +271,23 @@ class Listener(AsyncIterator[bytes]):
         if not self._closed:
             self._closed = True
             self.flight.leave(self)
+
+    async def _in_time(self, event: Awaitable[object]) -> None:
+        """Wait for `event`, until the deadline at the latest."""
+        if self._due == inf:
+            await event
+            return
+        try:
+            async with asyncio.timeout_at(self._due):
+                await event
+        except TimeoutError:
+            raise self._missed() from None
+
+    def _missed(self) -> UpstreamError:
+        name = self.flight.transcript.upstream or "the upstream"
+        if self.number:
+            return UpstreamDied(f"{name} did not end its answer by the deadline")
+        return UpstreamTimeout(f"{name} did not answer by the deadline")
 
 
 class Flights:
@@ -290,7 +320,7 @@ class Flights:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*landings), _SETTLE)
 
-    def join(self, key: Hashable) -> Listener | None:
-        """Listen to the flight of `key`, if there is one."""
+    def join(self, key: Hashable, left: float = inf) -> Listener | None:
+        """Listen to the flight of `key`, if there is one, for `left` seconds at most."""
         flight = self._open.get(key)
-        return flight.listen() if flight is not None else None
+        return flight.listen(left) if flight is not None else None

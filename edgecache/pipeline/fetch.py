@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import msgspec
 
+from edgecache.clock import Clock
 from edgecache.errors import EdgeCacheError, NotCached, Overloaded, UpstreamError
 from edgecache.pipeline.coalesce import Flights, Listener, Transcript
 from edgecache.pipeline.fill import Filler, Ticket
 from edgecache.pipeline.replay import Replay
+from edgecache.router import deadline
 from edgecache.router.dispatch import Dispatcher
 from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
@@ -24,12 +26,20 @@ class Fetcher:
     """Gets answers from upstream."""
 
     def __init__(
-        self, dispatcher: Dispatcher, flights: Flights, filler: Filler, replay: Replay, *, metrics: Metrics
+        self,
+        dispatcher: Dispatcher,
+        flights: Flights,
+        filler: Filler,
+        replay: Replay,
+        *,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._dispatcher = dispatcher
         self._flights = flights
         self._filler = filler
         self._replay = replay
+        self._clock = clock
         self._metrics = metrics
 
     async def bypass(self, call: Call, info: CacheInfo, trace: Trace) -> Reply:
@@ -52,7 +62,7 @@ class Fetcher:
     async def _fetched(self, ticket: Ticket, info: CacheInfo, trace: Trace) -> Reply:
         sharing = ticket.settings.coalesce and not ticket.decision.refresh
         for _ in range(_JOINS if sharing else 0):
-            listener = self._flights.join(_key(ticket))
+            listener = self._flights.join(_key(ticket), self._left(ticket.call))
             if listener is None:
                 break
             if (reply := await self._collapse(listener, ticket, info, trace)) is not None:
@@ -102,6 +112,8 @@ class Fetcher:
             with trace.stage("upstream"):
                 entry = await listener.landed()
         except (UpstreamError, Overloaded):
+            if listener.late:  # it is this request's own time that is over
+                raise
             entry = None
         finally:
             if listener.flight.shape != _shape(ticket.call):
@@ -111,6 +123,11 @@ class Fetcher:
             return None
         content_type, content = self._replay.body(ticket.call, entry)
         return Reply(200, info, content_type=content_type, body=content, upstream=entry.upstream)
+
+    def _left(self, call: Call) -> float:
+        """Seconds to the deadline of `call`: that of a flight is its leader's."""
+        now = self._clock.monotonic()
+        return deadline.due(call, self._dispatcher.settings.classes, now) - now
 
     async def _reply(self, listener: Listener, info: CacheInfo, trace: Trace) -> Reply:
         try:

@@ -24,18 +24,19 @@ from edgecache.router.errand import Errand
 from edgecache.router.health import Health
 from edgecache.router.ledger import Ledger
 from edgecache.router.lessons import Lessons
-from edgecache.router.offers import facts
 from edgecache.router.picking import Pick
 from edgecache.router.pool import Pool
 from edgecache.router.reader import Reader
 from edgecache.telemetry.metrics import Metrics
-from edgecache.types import Attempt
+from edgecache.types import Attempt, Tier
 from edgecache.upstream.answer import Chunk, UpstreamAnswer
 from edgecache.upstream.meter import Usage
 from edgecache.upstream.sending import Sending
 from edgecache.wire.openai import reports_error
 
 _OVERLOADED = frozenset({429, 503, 529})
+_OF_ITS_OWN = frozenset({401, 403, 404, 451})
+"""What a neighbour POP says of itself (a tenant or model it does not know, where it stands): others may serve it."""
 _FREE = frozenset({"unreachable", "overloaded", "status", "null", "empty", "residency"})
 """Failures that cost no tokens, as far as upstreams bill."""
 _BLAMELESS = frozenset({"deadline", "residency"})
@@ -48,13 +49,15 @@ _SHORT = 64
 class Failure(NamedTuple):
     """Why an answer cannot be handed on.
 
-    `kind` is `unreachable`, `timeout`, `deadline` (the request's own), `cut`, `status` (5xx), `null`, `empty` (404 of a
-    Dynamo without workers), `overloaded`, `failed` (anything else) or `residency`.
+    `kind` is `unreachable`, `timeout`, `deadline` (the request's own), `cut`, `status` (5xx; of a neighbour POP
+    also what it says of itself), `null`, `empty` (404 of a Dynamo without workers), `overloaded`, `failed` (anything
+    else) or `residency`. `excused`: it says nothing about the upstream's health.
     """
 
     kind: str
     error: EdgeCacheError
     retry_after: float | None = None
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,10 @@ class Running:
         self._written = written
         self._written_tokens = written_tokens
         self._prompt = errand.demand.prompt_tokens + written_tokens
-        self._price = facts(upstream, pick.leg.model).price
+        self._price = pick.offers.facts[pick.offers.row[upstream.name]].price
         self._sent = self._first = desk.clock.monotonic()
         self._out = self._safe = False
+        self._outcome = ""
         self.record = Attempt(
             upstream.name, upstream.tier.value, upstream.region, pick.leg.model, price=self._price.version, hedge=hedge
         )
@@ -139,6 +143,11 @@ class Running:
         finally:
             if not self._safe:
                 await self.aclose()
+
+    def taken(self) -> None:
+        """It is handed on: what came whole is over. Of two that came whole at once, the other was not taken."""
+        if self._outcome:
+            self.end(self._outcome)
 
     def end(self, outcome: str) -> None:
         """Book the attempt as `outcome` (see `types.Attempt`), once: all that follows from its end happens here."""
@@ -228,7 +237,7 @@ class Running:
         self.pick.slot.answered()
         self._desk.afterwards.do(self._begun)
         if self.ended:
-            self.end("ok")
+            self._outcome = "ok"
 
     def _judge(self, answer: UpstreamAnswer, body: bytes) -> None:
         status = answer.status
@@ -236,6 +245,8 @@ class Running:
         if status in _OVERLOADED:
             waits = _seconds(answer.headers.get("retry-after"))
             self._fail("overloaded", UpstreamError(f"{self.name} is overloaded ({status})"), waits)
+        elif status in _OF_ITS_OWN and self.pick.client.settings.tier is Tier.PEER:
+            self._fail("status", UpstreamError(f"{self.name} answered {status}"), excused=True)
         elif status >= 500:
             self._fail("status", UpstreamError(f"{self.name} answered {status}"))
         elif status == 404 and not text:
@@ -244,25 +255,27 @@ class Running:
             self._fail("null", UpstreamError(f"{self.name} answered with nothing"))
         else:
             self._safe = self.ended = True
-            self.end("rejected" if status >= 400 else "ok")
+            self._outcome = "rejected" if status >= 400 else "ok"
 
     def _time_out(self, limit: float, *, last: bool) -> None:
         error = UpstreamTimeout(f"{self.name} did not answer within {limit:.3g} s")
         self._fail("deadline" if last else "timeout", error)
 
-    def _fail(self, kind: str, error: EdgeCacheError, retry_after: float | None = None) -> None:
-        self.failure = Failure(kind, error, retry_after)
+    def _fail(
+        self, kind: str, error: EdgeCacheError, retry_after: float | None = None, *, excused: bool = False
+    ) -> None:
+        self.failure = Failure(kind, error, retry_after, excused or kind in _BLAMELESS)
         self._errand.failed(self.name, self.pick.leg.model)
-        self.end(_OUTCOMES.get(kind, "failed"))
+        self.end("rejected" if excused else _OUTCOMES.get(kind, "failed"))
 
     def _report(self, outcome: str) -> None:
         """Tell `health` what the upstream is good for; nothing, where others ended the attempt."""
         health, failure = self._desk.health, self.failure
         if failure is not None and failure.kind == "overloaded":
             health.overloaded(self.name, failure.retry_after)
-        elif failure is not None and failure.kind not in _BLAMELESS:
+        elif failure is not None and not failure.excused:
             health.failed(self.name, failure.kind)
-        elif outcome in {"ok", "rejected"}:
+        elif failure is None and outcome in {"ok", "rejected"}:
             health.ok(self.name)
 
     def _begun(self) -> None:
@@ -292,7 +305,7 @@ class Running:
             self._desk.counts.rate(record, (usage.completion - 1) / seconds)
             lessons.rest(self.pick, usage.completion - 1, seconds)
         if not usage.estimated and not self._written:
-            self._desk.reader.learn(self._errand.call, usage.prompt, usage.completion)
+            self._desk.reader.learn(self._errand.call, self._errand.demand, usage.prompt, usage.completion)
 
 
 def _kind(error: UpstreamError) -> str:

@@ -48,6 +48,7 @@ class Continuation:
                 return None
             run = Running(self._desk, errand, pick, written=written, written_tokens=tokens)
             await run.start()
+            run.taken()
             if run.failure is None and run.stream is not None:
                 return run
             errand.failed(run.name, pick.leg.model)

@@ -54,7 +54,7 @@ _AS_ASKED = frozenset({Purpose.SAMPLE, Purpose.JUDGE, Purpose.MIRROR})
 """What a small model's answer is of no use for: these find out about such answers."""
 _GROUPS = 1024
 """Kinds of requests that the time of their answers is remembered of."""
-_WHOLE = frozenset({"overloaded", "status", "empty"})
+_WHOLE = frozenset({"overloaded", "status"})
 """Failures that are an answer, which a client is given where nobody has a better one."""
 
 
@@ -139,8 +139,11 @@ class Dispatcher:
         reservation = self._limits.reserve(call.tenant, tokens) if call.purpose in _LIMITED else None
         account: Account = call.account if call.account is not None else self._desk.ledger.open(call)
         account.service = demand.service.value
-        errand = Errand(call, demand, self._level(demand), account, self._legs(call, demand), reservation)
-        errand.held.enter_context(self._desk.ledger.held(account))
+        ledger = self._desk.ledger
+        errand = Errand(
+            call, demand, self._level(demand), account, self._legs(call, demand), reservation, let_go=ledger.release
+        )
+        ledger.hold(account)
         self._retries.earn(self.settings.hedging)
         self._hedges.earn(self.settings.hedging)
         return errand
@@ -198,6 +201,7 @@ class Dispatcher:
         late = self._late(errand, pick)
         if late is None:
             await run.start()
+            run.taken()
             return run
         count = len(errand.runs)
         winner = await race(self._tasks, run, late, lambda: self._hedge(errand, run))

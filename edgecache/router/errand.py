@@ -1,7 +1,6 @@
 """One request on its way upstream: what it needs, what has been tried for it, and what it holds until it is over."""
 
-from collections.abc import Hashable
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,8 +28,8 @@ class Errand:
     """A request and its owner's books. Whoever opens one closes it, whatever happens.
 
     `level` is what its class is promised; `legs` the models to try. `slot` is the place that was taken for the attempt
-    to come; `tried` the upstreams that failed, by model; `unknown` why a model cannot be chosen for; `held` what is to
-    be let go at the end.
+    to come; `tried` the upstreams that failed, by model; `unknown` why a model cannot be chosen for; `let_go` is
+    called with the account at the end.
     """
 
     call: Call
@@ -43,7 +42,7 @@ class Errand:
     runs: list[Open] = field(default_factory=list)
     tried: dict[str, set[str]] = field(default_factory=dict)
     unknown: dict[str, EdgeCacheError] = field(default_factory=dict)
-    held: ExitStack = field(default_factory=ExitStack)
+    let_go: Callable[[Account], None] | None = None
     again: bool = False
     hedged: bool = False
     closed: bool = False
@@ -73,7 +72,7 @@ class Errand:
         if self.closed:
             return
         self.closed = True
-        with self.held:
+        try:
             self.put_back()
             for run in self.runs:
                 run.end("cancelled")
@@ -81,3 +80,6 @@ class Errand:
                 records = [run.record for run in self.runs]
                 tokens = sum(record.prompt_tokens + record.completion_tokens for record in records)
                 self.reservation.settle(tokens, sum(record.cost for record in records))
+        finally:
+            if self.let_go is not None:
+                self.let_go(self.account)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -19,18 +20,17 @@ _NAMES = "/:@+"
 
 def header(record: Attempt, choice: Choice, *, service: str, offered: int, attempts: int, hedged: bool) -> str:
     """`x-edgecache-route` of an answer: who gave it, why, of how many offers, and what was predicted (s, USD)."""
-    parts = [
-        record.upstream,
-        f"tier={record.tier}",
-        f"model={quote(record.model, safe=_NAMES)}",
-        f"class={service}",
-        f"why={choice.why}",
-        f"of={offered}",
-        f"ttft={choice.ttft[0]:.3f}",
-        f"cost={choice.cost[0]:.6f}",
-        f"attempts={attempts}",
-    ]
-    return ";".join([*parts, "hedged"] if hedged else parts)
+    words = (
+        f"{record.upstream};tier={record.tier};model={_plain(record.model)};class={service};why={choice.why};of={offered};"
+        f"ttft={choice.ttft[0]:.3f};cost={choice.cost[0]:.6f};attempts={attempts}"
+    )
+    return words + ";hedged" if hedged else words
+
+
+@lru_cache(maxsize=1024)
+def _plain(model: str) -> str:
+    """The name as it may stand in a header."""
+    return quote(model, safe=_NAMES)
 
 
 def demand(needs: Demand, now: float) -> dict[str, Any]:

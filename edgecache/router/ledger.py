@@ -7,8 +7,7 @@ made after the record was written get one of their own, with the outcome `late`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -78,14 +77,13 @@ class Ledger:
         if self._running.pop(id(attempt), None) is not None:
             self._release(account)
 
-    @contextmanager
-    def held(self, account: Account) -> Iterator[None]:
-        """While the block runs, further attempts may be made for `account`: its record waits."""
+    def hold(self, account: Account) -> None:
+        """Further attempts may be made for `account` until `release`: its record waits."""
         account.open += 1
-        try:
-            yield
-        finally:
-            self._release(account)
+
+    def release(self, account: Account) -> None:
+        """No more attempts will be made by one who held `account`."""
+        self._release(account)
 
     def close(self, account: Account | None, record: Record) -> None:
         """A client's request is over; once for each. None = nothing was ever sent upstream for it.

@@ -17,12 +17,14 @@ from edgecache.router.health import LEAD, Health
 from edgecache.router.pool import Pool
 from edgecache.tasks import Tasks
 from edgecache.telemetry.metrics import Metrics
+from edgecache.types import Tier
 from edgecache.upstream import load
 from edgecache.upstream.client import UpstreamClient
 
 _AT_ONCE = 16
 _THREADS = 4
 """Look-ups of names at one time: on threads of their own, so that a name server that hangs holds up nothing else."""
+_BARRED = frozenset({401, 403})
 _PATIENCE = 2.0
 """Seconds that each part of a look may take."""
 _PAUSE = 1.0
@@ -159,7 +161,8 @@ class Prober:
     async def _lists(self, client: UpstreamClient) -> bool:
         """Whether it says that it serves a model; tells the pool which.
 
-        One that will not say (it wants the client's own credential, or has no list) only has to answer.
+        One that will not say (it wants the client's own credential, or has no list) only has to answer. A neighbour POP
+        that does not know this one's key will refuse every request.
         """
         said: list[tuple[str, str]] | UpstreamError
         try:
@@ -181,7 +184,8 @@ class Prober:
                 status, _ = await client.fetch("/v1/models")
         except (UpstreamError, TimeoutError):
             return False
-        return status < 500
+        barred = client.settings.tier is Tier.PEER and status in _BARRED
+        return status < 500 and not barred
 
     async def _read(self, client: UpstreamClient, kind: load.Kind) -> None:
         """Write what it tells of its load onto the board; a failure leaves the last word, which ages."""

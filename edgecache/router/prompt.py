@@ -26,19 +26,24 @@ _SAMPLE: Final = 2048
 """Bytes of a picture's either end: enough to tell it from others."""
 _PARTS = {"content", "output"}
 """What has parts: a message, and in a Responses input the result of a tool."""
+_TOOLS, _VISION, _AUDIO = int(Feature.TOOLS), int(Feature.VISION), int(Feature.AUDIO)
+_NEEDY = frozenset(
+    ("tools", "functions", "response_format", "text", "logprobs", "top_logprobs", "include", "modalities")
+)
+"""Fields that may ask for more than text."""
 _INSTRUCTIONS = ("system", "developer")
 _MEDIA_PARTS = {
-    "image_url": Feature.VISION,
-    "input_image": Feature.VISION,
-    "image": Feature.VISION,
-    "video_url": Feature.VISION,
-    "input_audio": Feature.AUDIO,
-    "audio_url": Feature.AUDIO,
+    "image_url": _VISION,
+    "input_image": _VISION,
+    "image": _VISION,
+    "video_url": _VISION,
+    "input_audio": _AUDIO,
+    "audio_url": _AUDIO,
 }
 _FORMATS = {
-    "json_object": Feature.JSON_OBJECT,
-    "json_schema": Feature.JSON_SCHEMA,
-    "json": Feature.JSON_SCHEMA,  # TensorRT-LLM's
+    "json_object": int(Feature.JSON_OBJECT),
+    "json_schema": int(Feature.JSON_SCHEMA),
+    "json": int(Feature.JSON_SCHEMA),  # TensorRT-LLM's
 }
 _LIMITS = {
     Endpoint.CHAT: ("max_completion_tokens", "max_tokens"),
@@ -60,33 +65,38 @@ class Piece(NamedTuple):
 class Prompt(NamedTuple):
     """The prompt of a request, its pieces in order.
 
-    `turns` are messages other than instructions. `one`: the pieces follow each other in one context, rather than being
-    prompts of their own.
+    `features` are those of `Feature`, as bits. `turns` are messages other than instructions. `one`: the pieces follow
+    each other in one context, rather than being prompts of their own.
     """
 
     pieces: Sequence[Piece]
-    features: Feature = Feature.NONE
+    features: int = 0
     turns: int = 1
     one: bool = True
 
     @property
     def size(self) -> int:
         """Bytes of text."""
-        return sum(piece.size for piece in self.pieces)
+        return sum([piece.size for piece in self.pieces])
 
     @property
     def fixed(self) -> int:
         """Tokens beside those of the text."""
-        return sum(piece.fixed for piece in self.pieces)
+        return sum([piece.fixed for piece in self.pieces])
 
     @property
     def media(self) -> bool:
         """Whether there are pictures or sounds, whose tokens are guessed."""
-        return bool(self.features & (Feature.VISION | Feature.AUDIO))
+        return guessed(self.features)
 
     def text(self) -> str:
         """All of it; only without `media`."""
         return b"\n".join(piece.data for piece in self.pieces if piece.size).decode()
+
+
+def guessed(features: int) -> bool:
+    """Whether there are pictures or sounds, whose tokens are guessed."""
+    return bool(features & (_VISION | _AUDIO))
 
 
 def read(endpoint: Endpoint, body: Mapping[str, Any]) -> Prompt:
@@ -94,9 +104,9 @@ def read(endpoint: Endpoint, body: Mapping[str, Any]) -> Prompt:
     if endpoint is Endpoint.CHAT:
         return _conversation(body, (), body["messages"])
     if endpoint is Endpoint.COMPLETIONS:
-        return _texts(body.get("prompt"), _format(body) | _logprobs(body))
+        return _texts(body.get("prompt"), _needs(body) & ~_TOOLS & ~_AUDIO)
     if endpoint is Endpoint.EMBEDDINGS:
-        return _texts(body.get("input"), Feature.NONE)._replace(one=False)
+        return _texts(body.get("input"), 0)._replace(one=False)
     instructions, given = body.get("instructions"), body.get("input")
     opening = () if not instructions else ({"role": "system", "content": instructions},)
     items = given if isinstance(given, list) else () if given is None else ({"role": "user", "content": given},)
@@ -152,7 +162,7 @@ def prefixes(prompt: Prompt, seed: bytes, ratio: float) -> tuple[Prefix, ...]:
     return tuple(sorted(kept, key=lambda prefix: prefix.tokens))
 
 
-def _texts(given: Any, features: Feature) -> Prompt:
+def _texts(given: Any, features: int) -> Prompt:
     """Prompts that no template is put around: one text, several, or token ids of one or several."""
     if isinstance(given, str):
         return Prompt((_text(given),), features)
@@ -170,7 +180,7 @@ def _text(text: str) -> Piece:
 
 
 def _conversation(body: Mapping[str, Any], opening: Sequence[Any], items: Sequence[Any]) -> Prompt:
-    features = _tools(body) | _format(body) | _logprobs(body) | _spoken(body)
+    features = _needs(body)
     pieces = []
     turns = 0
     for item in (*opening, *items):
@@ -178,24 +188,24 @@ def _conversation(body: Mapping[str, Any], opening: Sequence[Any], items: Sequen
         pieces.append(piece)
         features |= needs
         turns += item.get("role") not in _INSTRUCTIONS
-    if features & Feature.TOOLS and pieces:
+    if features & _TOOLS and pieces:
         told, first = _json(body.get("tools") or body.get("functions")), pieces[0]
         pieces[0] = Piece(told + first.data, len(told) + first.size, first.fixed)
     return Prompt(pieces, features, turns)
 
 
-def _message(item: Mapping[str, Any]) -> tuple[Piece, Feature]:
+def _message(item: Mapping[str, Any]) -> tuple[Piece, int]:
     """A message, or an item of a Responses input, and what its parts need."""
     role, content = item.get("role"), item.get("content")
     if isinstance(content, str) and len(item) == 2:  # nearly every message
         data = f"{role}\n{content}".encode("utf-8", "replace")
-        return Piece(data, len(data), OVERHEAD), Feature.NONE
-    told, shown, features, media = [f"{role}\n".encode("utf-8", "replace")], b"", Feature.NONE, 0
+        return Piece(data, len(data), OVERHEAD), 0
+    told, shown, features, media = [f"{role}\n".encode("utf-8", "replace")], b"", 0, 0
     for name, value in item.items():
         if name == "role":
             continue
         for part in value if isinstance(value, list) and name in _PARTS else (value,):
-            needs = _MEDIA_PARTS.get(str(part.get("type")), Feature.NONE) if isinstance(part, dict) else Feature.NONE
+            needs = _MEDIA_PARTS.get(str(part.get("type")), 0) if isinstance(part, dict) else 0
             if needs:
                 features |= needs
                 media += 1
@@ -217,35 +227,42 @@ def _sample(part: Any) -> bytes:
     return data if len(data) <= 2 * _SAMPLE else data[:_SAMPLE] + data[-_SAMPLE:]
 
 
-def _tools(body: Mapping[str, Any]) -> Feature:
+def _needs(body: Mapping[str, Any]) -> int:
+    """The features that the fields of a request ask for; most have none of these."""
+    if _NEEDY.isdisjoint(body):
+        return 0
+    return _tools(body) | _format(body) | _logprobs(body) | _spoken(body)
+
+
+def _tools(body: Mapping[str, Any]) -> int:
     """Tools, unless they must not be used; `functions` is what they were called first."""
     tools = bool(body.get("tools")) and body.get("tool_choice") != "none"
     functions = bool(body.get("functions")) and body.get("function_call") != "none"
-    return Feature.TOOLS if tools or functions else Feature.NONE
+    return _TOOLS if tools or functions else 0
 
 
-def _format(body: Mapping[str, Any]) -> Feature:
+def _format(body: Mapping[str, Any]) -> int:
     """`response_format` of chats and completions, `text.format` of responses."""
     text = body.get("text")
     asked = body.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
     kind = asked.get("type") if isinstance(asked, dict) else None
-    return _FORMATS.get(kind, Feature.NONE) if isinstance(kind, str) else Feature.NONE
+    return _FORMATS.get(kind, 0) if isinstance(kind, str) else 0
 
 
-def _logprobs(body: Mapping[str, Any]) -> Feature:
+def _logprobs(body: Mapping[str, Any]) -> int:
     """`logprobs` is a flag in chats and a number in completions, where 0 asks for those of the chosen tokens."""
     asked = body.get("logprobs")
     included = body.get("include")
     wanted = (asked is not None and asked is not False) or bool(body.get("top_logprobs"))
     if wanted or (isinstance(included, list) and "message.output_text.logprobs" in included):
-        return Feature.LOGPROBS
-    return Feature.NONE
+        return int(Feature.LOGPROBS)
+    return 0
 
 
-def _spoken(body: Mapping[str, Any]) -> Feature:
+def _spoken(body: Mapping[str, Any]) -> int:
     """Whether the answer is to be spoken."""
     asked = body.get("modalities")
-    return Feature.AUDIO if isinstance(asked, list) and "audio" in asked else Feature.NONE
+    return _AUDIO if isinstance(asked, list) and "audio" in asked else 0
 
 
 def _count(value: Any) -> int:

@@ -28,6 +28,7 @@ async def race(tasks: Tasks, first: Running, late: float, second: Callable[[], R
                 task.result()  # a defect is not swallowed
                 if last.failure is None:
                     winner = last
+                    winner.taken()
                     return winner
         return last
     finally:

@@ -8,12 +8,12 @@ from typing import Any, Final, Protocol
 from edgecache import config
 from edgecache.clock import Clock
 from edgecache.embed.base import Vector
-from edgecache.router import prompt, routes
+from edgecache.router import deadline, prompt, routes
 from edgecache.router.complexity import Complexity
-from edgecache.router.demand import Demand, Feature
+from edgecache.router.demand import Demand
 from edgecache.router.lengths import Lengths, Ratios
 from edgecache.router.prompt import Prompt
-from edgecache.types import Call, Endpoint, ServiceClass
+from edgecache.types import Call, Endpoint
 
 NOWHERE: Final = frozenset({"(nowhere)"})
 """A residency that no upstream has: what the tenant's allows and what the request wishes have nothing in common."""
@@ -73,11 +73,10 @@ class Reader:
         """
         wishes, terms = call.wishes, call.tenant.terms
         asked = prompt.read(call.endpoint, call.body)
-        prompt_tokens, counted, ratio = self._count(call.model, asked)
+        size, fixed = asked.size, asked.fixed
+        prompt_tokens, counted, ratio = self._count(call.model, asked, size, fixed)
         limit = prompt.limit(call.endpoint, call.body)
-        service = _lower(terms.service, wishes.service)
-        level: config.ServiceLevel = getattr(self._settings.classes, service.value)
-        deadline = level.deadline if wishes.deadline is None else min(level.deadline, wishes.deadline)
+        service = terms.served_as(wishes.service)
         lora = prompt.lora(call.body)
         session = _session(call)
         generates = call.endpoint is not Endpoint.EMBEDDINGS
@@ -90,10 +89,12 @@ class Reader:
             counted=counted,
             output_tokens=self._expected(call, limit) if generates else 0.0,
             limit=limit,
+            size=size,
+            fixed=fixed,
             features=asked.features,
             lora=lora,
             residency=_common(terms.residency or self._residency, wishes.residency),
-            due=(self._clock.monotonic() if wishes.arrived is None else wishes.arrived) + deadline,
+            due=deadline.due(call, self._settings.classes, self._clock.monotonic()),
             hops=wishes.hops,
             prefixes=prompt.prefixes(asked, f"{call.tenant.id}\n{call.model}\n{lora}".encode(), ratio),
             session=session,
@@ -103,14 +104,12 @@ class Reader:
             function=call.upstream,
         )
 
-    def learn(self, call: Call, prompt_tokens: int, completion_tokens: int) -> None:
-        """An upstream counted these tokens for `call`, the same that `demand` was asked about."""
-        asked = prompt.read(call.endpoint, call.body)
-        if prompt_tokens > 0 and not asked.media:
-            self._ratios.learn(call.model, prompt_tokens - asked.fixed, asked.size)
+    def learn(self, call: Call, demand: Demand, prompt_tokens: int, completion_tokens: int) -> None:
+        """An upstream counted these tokens for `call`, of which `demand` was made."""
+        if prompt_tokens > 0 and not prompt.guessed(demand.features):
+            self._ratios.learn(call.model, prompt_tokens - demand.fixed, demand.size)
         if completion_tokens > 0:
-            limit = prompt.limit(call.endpoint, call.body)
-            self._lengths.learn(_scope(call), completion_tokens / prompt.choices(call.body), limit)
+            self._lengths.learn(_scope(call), completion_tokens / prompt.choices(call.body), demand.limit)
 
     async def count(self, model: str, text: str) -> int:
         """Tokens in a `text` of `model`: by its vocabulary, a long one on a thread, or by the learned ratio."""
@@ -121,9 +120,8 @@ class Reader:
             return vocabulary.count(text)
         return await asyncio.to_thread(vocabulary.count, text)
 
-    def _count(self, model: str, asked: Prompt) -> tuple[int, bool, float]:
+    def _count(self, model: str, asked: Prompt, size: int, fixed: int) -> tuple[int, bool, float]:
         """Tokens of the prompt, whether they were counted, and how many a byte of text has."""
-        size, fixed = asked.size, asked.fixed
         if not size:
             return fixed, fixed > 0 and not asked.media, 0.0
         vocabulary = self._vocabularies.get(model)
@@ -138,16 +136,11 @@ class Reader:
 
     def _easy(self, call: Call, asked: Prompt, vector: Vector | None) -> float | None:
         """The estimate, where a route wants it and it means anything: it has seen single questions in plain text."""
-        if vector is None or self._complexity is None or asked.turns != 1 or asked.features is not Feature.NONE:
+        if vector is None or self._complexity is None or asked.turns != 1 or asked.features:
             return None
         if routes.small(self._settings.route, call.model, call.tenant.id) is None:
             return None
         return self._complexity.probability(vector)
-
-
-def _lower(allowed: ServiceClass, wished: ServiceClass | None) -> ServiceClass:
-    """The class that is wished for, unless it is better than what is allowed."""
-    return wished if wished is not None and wished.rank > allowed.rank else allowed
 
 
 def _common(allowed: frozenset[str], wished: frozenset[str] | None) -> frozenset[str]:

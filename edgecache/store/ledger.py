@@ -24,6 +24,7 @@ from edgecache.errors import StoreError
 from edgecache.store.database import PAGE, check_length, own, translate
 from edgecache.store.records import LONGEST, Record, key_of, pack, unpack
 from edgecache.telemetry.metrics import Metrics
+from edgecache.types import Purpose
 
 SCHEMA: Final = b"1"
 DAY: Final = 86_400.0
@@ -42,6 +43,8 @@ _CHUNK = 1000
 _KEPT_DAYS = 62
 """Days whose sums are kept at least: budgets run for a month."""
 _TRIES = 4
+_LIMITED = frozenset({Purpose.CLIENT.value, Purpose.FUNCTION.value})
+"""Purposes whose cost counts against budgets, as `router.dispatch` has it; the rest is this POP's own doing."""
 _DAY = struct.Struct(">I")
 _SUM = struct.Struct("<dI")
 
@@ -165,7 +168,8 @@ class LedgerStore:
     def spent(self, since: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """USD that each holder has spent since the UTC day of a Unix time, by the name of that time. Raises StoreError.
 
-        Holders are tenants (`ID`) and their keys (`ID/KEY`). It holds for records that are gone for want of room, too.
+        Holders are tenants (`ID`) and their keys (`ID/KEY`). What the POP asked of its own accord (`Record.purpose`) is
+        left out: no budget stops that. It holds for records that are gone for want of room, too.
         """
         days = {name: int(at // DAY) for name, at in since.items()}
         sums: dict[str, dict[str, float]] = {name: {} for name in days}
@@ -239,7 +243,7 @@ class LedgerStore:
         except StoreError as error:
             self._lose(1, error.message)
             return None
-        names = record.holders if record.cost else ()
+        names = record.holders if record.cost and record.purpose in _LIMITED else ()
         return _Row(key, row, tuple(day + name.encode("utf-8", "replace")[:LONGEST] for name in names), record.cost)
 
     def _write(self, rows: list[_Row]) -> bool:

@@ -50,10 +50,15 @@ class UpstreamAnswer:
         endpoint: Endpoint | None,
         strip_usage: bool,
         max_bytes: int,
+        first_timeout: float,
         idle_timeout: float,
         done: Callable[[], None],
     ) -> None:
-        """Args: `endpoint` None = a pass-through, whose ending is not judged; `done` is called once, at the end."""
+        """`endpoint` None = a pass-through, whose ending is not judged; `done` is called once, at the end.
+
+        Time-outs are seconds without a byte, 0 = none: `first_timeout` holds for a stream until something generated has
+        come, `idle_timeout` from then on and for everything else.
+        """
         self.status = response.status
         self.content_type = response.headers.get("Content-Type", "")
         self.headers: dict[str, str] = reply_headers(response.headers)
@@ -68,19 +73,21 @@ class UpstreamAnswer:
         self._idle_timeout = idle_timeout
         self._received = 0
         self._done: Callable[[], None] | None = done
-        self._watch()
+        self._waits = self.streaming and endpoint is not None
+        self._watch(first_timeout if self._waits else idle_timeout)
 
-    def _watch(self) -> None:
+    def _watch(self, patience: float) -> None:
         """Let aiohttp's own read timer, which rests while the client is slow, guard the gaps from here on."""
+        self._patience = patience
         connection = self._response.connection
         if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = self._idle_timeout
+            connection.protocol.read_timeout = patience
             connection.protocol.start_timeout()
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """The events of a stream, as they arrive.
 
-        Raises `UpstreamDied` where the answer broke off: no byte for the idle time-out, a cut connection, an ending
+        Raises `UpstreamDied` where the answer broke off: no byte for too long, a cut connection, an ending
         without the protocol's own end, or an error event, which is yielded first (`reported` is then True).
         """
         splitter = EventSplitter()
@@ -96,6 +103,9 @@ class UpstreamAnswer:
                     text = b"".join(events)
                 tail = (tail + events)[-_TAIL:]
                 self.meter.events(events)
+                if self._waits and self.meter.begun:
+                    self._waits = False
+                    self._watch(self._idle_timeout)
                 yield Chunk(self._visible(events) if b'"usage"' in text else text, events)
                 if failed:
                     told = data(events[-1]) is not None  # else there is nothing in it that a client could read
@@ -146,7 +156,7 @@ class UpstreamAnswer:
         try:
             received = await self._response.content.readany()
         except aiohttp.ServerTimeoutError as error:
-            raise UpstreamTimeout(f"{self.upstream} sent no byte for {self._idle_timeout:g} s") from error
+            raise UpstreamTimeout(f"{self.upstream} sent no byte for {self._patience:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamDied(f"{self.upstream} broke off its answer ({type(error).__name__})") from error
         self._received += len(received)

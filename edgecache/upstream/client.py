@@ -181,14 +181,18 @@ class UpstreamClient:
             endpoint=endpoint,
             strip_usage=strip_usage,
             max_bytes=self.settings.max_response_bytes,
+            first_timeout=self._first_byte(sending),
             idle_timeout=_least(self.settings.idle_timeout, sending.idle_timeout),
             done=self._end,
         )
 
+    def _first_byte(self, sending: Sending) -> float:
+        return _least(self.settings.first_byte_timeout, sending.first_byte_timeout)
+
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, sending: Sending
     ) -> aiohttp.ClientResponse:
-        limit = _least(self.settings.first_byte_timeout, sending.first_byte_timeout) or None
+        limit = self._first_byte(sending) or None
         connect = _least(self.settings.connect_timeout, sending.connect_timeout)
         timeout = aiohttp.ClientTimeout(total=None, connect=connect or None) if sending.connect_timeout else None
         try:

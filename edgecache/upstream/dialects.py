@@ -9,12 +9,13 @@ Sources: TensorRT-LLM `serve/openai_protocol.py`, Dynamo 1.6.1 as measured, its 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
-from edgecache.types import Call, Endpoint, ServiceClass
+from edgecache.types import Call, Endpoint, Mode, Purpose, ServiceClass
 from edgecache.upstream.sending import Sending
+from edgecache.wire import directives
 from edgecache.wire.jsontext import encode
 
 BOOKKEEPING = frozenset(
@@ -124,6 +125,15 @@ _URGENCY: Mapping[str, Mapping[ServiceClass, float]] = {
 """`priority` has three meanings."""
 
 
+_HANDED_MODE = {
+    Purpose.RENEW: Mode.REFRESH,
+    Purpose.SAMPLE: Mode.BYPASS,
+    Purpose.JUDGE: Mode.BYPASS,
+    Purpose.MIRROR: Mode.BYPASS,
+}
+"""What a POP asks of its own accord is asked for a new answer: a neighbour's stored one says nothing."""
+
+
 def prepare(dialect: str, call: Call, sending: Sending = _AS_ASKED, *, priority: bool = False) -> Prepared:
     """The request for a server of `dialect` (a key of `DIALECTS`), as `sending` has it.
 
@@ -200,8 +210,13 @@ def _urgency(dialect: str, call: Call, changes: Mapping[str, Any], value: float)
 
 
 def _handed_on(call: Call, sending: Sending) -> dict[str, str]:
-    """What a neighbour POP must know of a request that is handed on: whose it is, how urgent, where it may go."""
-    headers = {"EdgeCache-Hop": str(sending.hops), "EdgeCache-Tenant": call.tenant.id}
+    """What a neighbour POP must know of a request that is handed on.
+
+    Whose it is, how urgent, where it may go, and what the neighbour's cache may do for it: no more than this one's.
+    """
+    controls = replace(call.controls, mode=_HANDED_MODE.get(call.purpose, call.controls.mode), tags=())
+    headers = directives.headers(controls)
+    headers |= {"EdgeCache-Hop": str(sending.hops), "EdgeCache-Tenant": call.tenant.id}
     if sending.service is not None:
         headers["EdgeCache-Class"] = sending.service.value
     if sending.due is not None:

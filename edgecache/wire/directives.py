@@ -28,6 +28,9 @@ _DECIMAL = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?")
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _TAG = re.compile(r"[!-~]{1,128}")  # as Surrogate-Key: any visible ASCII
 _SEPARATORS = re.compile(r"[\s,]+")
+_LARGEST = 9_999_999_999.0
+_FLAGS = ("no_cache", "no_store", "only_if_cached", "immutable")
+_AGES = ("max_age", "min_fresh", "max_stale")
 _DEFAULT = Controls()
 
 
@@ -52,11 +55,34 @@ def controls(headers: Mapping[str, str]) -> Controls:
     return Controls(**fields)
 
 
+def headers(controls: Controls) -> dict[str, str]:
+    """Header fields that say what `controls` does: what `controls()` reads from them is the same again."""
+    words = [field.replace("_", "-") for field in _FLAGS if getattr(controls, field)]
+    for field in _AGES:
+        if (seconds := getattr(controls, field)) is not None:
+            name = field.replace("_", "-")
+            words.append(name if seconds == float("inf") else f"{name}={seconds:.0f}")
+    said = {
+        "Cache-Control": ", ".join(words),
+        "EdgeCache-Mode": "" if controls.mode is Mode.DEFAULT else controls.mode.value,
+        "EdgeCache-TTL": _decimal(controls.ttl),
+        "EdgeCache-Threshold": _decimal(controls.threshold),
+        "EdgeCache-Namespace": controls.namespace,
+        "EdgeCache-Tags": ", ".join(controls.tags),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _decimal(number: float | None) -> str:
+    """`number` as `_DECIMAL` has it; numbers of so many digits are all read as the same."""
+    return "" if number is None else f"{min(number, _LARGEST):.10f}".rstrip("0").rstrip(".")
+
+
 def _cache_control(text: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in _told(text):
-        if name in {"no-cache", "no-store", "only-if-cached", "immutable"}:
-            fields[name.replace("-", "_")] = True
+        if (field := name.replace("-", "_")) in _FLAGS:
+            fields[field] = True
         elif name == "max-stale" and not value:
             fields.setdefault("max_stale", float("inf"))
         elif name in {"max-age", "max-stale", "min-fresh"}:

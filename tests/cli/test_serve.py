@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from edgecache.cli import serve
-from edgecache.config import Auth, AuthTenant, Config, Upstream, load
+from edgecache.config import Auth, AuthTenant, Config, Router, Upstream, load
 from edgecache.daemon import Summary
 from edgecache.errors import ConfigError
 
@@ -49,6 +49,25 @@ def test_the_core_stands_in_only_where_nothing_is_configured() -> None:
     assert serve.with_core(configured, None) == configured
     with pytest.raises(ConfigError, match="none left"):
         serve.with_core(nothing, None)
+
+
+def test_the_core_does_not_stand_in_where_upstreams_are_discovered() -> None:
+    found = load(file=None, environment={}, overrides={"router": {"discovery": "found.json"}})
+    assert serve.with_core(found, None) == found
+    told = serve.facts(summary(), found.config)
+    assert told["upstream"] == "those that found.json names"
+
+
+def test_a_core_that_runs_stays_until_the_restart_that_discovery_takes() -> None:
+    found = load(file=None, environment={}, overrides={"router": {"discovery": "found.json"}})
+    assert [each.name for each in serve.with_core(found, "http://127.0.0.1:9").config.upstream] == ["embedded-core"]
+
+
+async def test_no_core_is_started_where_upstreams_are_discovered() -> None:
+    async with serve.embedded_core(Config(router=Router(discovery="found.json"))) as url:
+        assert url is None
+    async with serve.embedded_core(Config()) as url:
+        assert url is not None
 
 
 def test_the_start_says_plainly_what_answers_misses() -> None:

@@ -9,11 +9,11 @@ import msgspec
 import openai
 import pytest
 
-from edgecache.config import Auth, AuthTenant, Cache, Config, Embed, Semantic, Server, Upstream
+from edgecache.config import Auth, AuthTenant, Cache, Config, Embed, Router, Semantic, Server, Upstream
 from edgecache.config.load import Loaded
 from edgecache.daemon import Daemon
 from edgecache.errors import ConfigError
-from edgecache.types import CacheStatus
+from edgecache.types import CacheStatus, Mode, Tier
 from tests.conftest import MODEL, Pop, configuration, read
 
 QUESTION = "Which river runs through Vienna?"
@@ -302,3 +302,48 @@ async def test_an_answer_given_just_before_the_stop_is_kept(start_pop, core) -> 
     await first.daemon.stop()
     second = await start_pop(core.url)
     assert (await second.ask(QUESTION)).cache.status == CacheStatus.HIT
+
+
+async def test_upstreams_that_are_discovered_answer_alone_and_readiness_names_them(tmp_path: Path, core) -> None:
+    file = tmp_path / "found.json"
+    config = configuration(tmp_path / "data", core.url, upstream=(), router=Router(discovery=str(file)))
+    daemon = Daemon(Loaded(config, {}, ""))
+    await daemon.start()
+    try:
+        pop = Pop(daemon)
+        assert (await checks(pop))["upstream"]["detail"] == "none configured"
+        file.write_text(json.dumps([{"name": "found", "url": core.url, "dialect": "trtllm", "models": [MODEL]}]))
+        async with asyncio.timeout(10):
+            while not daemon.pool.clients:
+                await asyncio.sleep(0.01)
+        assert (await checks(pop))["upstream"]["detail"] == f"found (trtllm, {core.url})"
+        assert (await pop.ask(QUESTION)).upstream == "found"
+    finally:
+        await daemon.stop()
+
+
+async def test_a_neighbours_cache_is_no_laxer_than_this_one(start_pop, core, tmp_path: Path) -> None:
+    far: Pop = await start_pop(core.url, data=tmp_path / "far", auth=Auth(peers=("pop",)))
+    settings = Upstream(name="far", url=far.url, dialect="edgecache", tier=Tier.PEER, api_key="pop")
+    near: Pop = await start_pop(core.url, data=tmp_path / "near", upstream=(settings,))
+
+    async def kept(**controls) -> list[str]:
+        """The namespaces of what the neighbour has stored, after a request that it got."""
+        reply = await near.ask(QUESTION, **controls)
+        assert (reply.status, reply.upstream) == (200, "far")
+        await far.settled()
+        await near.settled()
+        assert near.daemon.store.stats().entries == 0  # its answers say `no-store`
+        store = far.daemon.store
+        return sorted(store.get(found.id).namespace for found in store.scan(0, 10))
+
+    assert await kept(no_store=True) == []
+    assert await kept(mode=Mode.READONLY) == []
+    assert await kept(mode=Mode.BYPASS) == []
+    assert await kept(namespace="a") == ["a"]
+    assert await kept() == ["", "a"]
+    before = core.seen.requests
+    assert await kept(max_age=60) == ["", "a"]
+    assert core.seen.requests == before
+    assert await kept(no_cache=True) == ["", "a"]
+    assert core.seen.requests == before + 1

@@ -12,11 +12,12 @@ from edgecache.http.middleware import Route
 from edgecache.http.services import SERVICES
 from tests.http.conftest import CHAT, Raw, Site, miss, request, services, stream
 
-KEYS = Auth(mode="keys", tenant=(AuthTenant(id="acme", keys=("sk-acme",)),))
+KEYS = Auth(mode="keys", tenant=(AuthTenant(id="acme", keys=("sk-acme",)),), peers=("pop",))
 CREDENTIALS = (
     "X: y",
     "Authorization: Bearer wrong",
     "Authorization: Bearer sk-acme",
+    "Authorization: Bearer pop",
     "Authorization: Bearer admin",
     "Authorization: Bearer dev",
 )
@@ -24,6 +25,7 @@ ADMINS = Admin(token="admin", developer=(AdminDeveloper(tenant="acme", tokens=("
 OPENED_BY = {
     Access.OPEN: set(CREDENTIALS),
     Access.TENANT: {"Authorization: Bearer sk-acme"},
+    Access.NEIGHBOUR: {"Authorization: Bearer sk-acme", "Authorization: Bearer pop"},
     Access.OPERATOR: {"Authorization: Bearer admin"},
     Access.DEVELOPER: {"Authorization: Bearer admin", "Authorization: Bearer dev"},
 }

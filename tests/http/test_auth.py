@@ -155,5 +155,19 @@ def test_nobody_else_speaks_for_a_tenant() -> None:
     known = Authenticator(Auth(mode="keys", tenant=tenants, peers=("pop",)))
     assert known.peer("Bearer e", "acme") is None
     assert Authenticator(Auth()).peer(None, "acme") is None
-    with pytest.raises(Unauthorized):
-        known.tenant("Bearer pop")
+
+
+@pytest.mark.parametrize("mode", ["keys", "forward"])
+def test_a_neighbour_that_does_not_say_whose_request_it_is_is_told_so(mode) -> None:
+    known = Authenticator(Auth(mode=mode, tenant=(AuthTenant(id="acme", keys=("k",)),), peers=("pop",)))
+    for _ in range(2):
+        with pytest.raises(Forbidden, match="EdgeCache-Tenant"):
+            known.tenant("Bearer pop")
+
+
+def test_only_a_bearer_of_its_key_is_a_neighbour() -> None:
+    known = Authenticator(Auth(mode="keys", tenant=(AuthTenant(id="acme", keys=("k",)),), peers=(hashed("pop"),)))
+    assert known.neighbour("bearer  pop")
+    for other in ("Bearer k", "Basic pop", "pop", "Bearer " + hashed("pop"), "Bearer ", "", None):
+        assert not known.neighbour(other)
+    assert not Authenticator(Auth()).neighbour("Bearer ")

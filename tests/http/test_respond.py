@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import APIError, AsyncOpenAI
 
-from edgecache.config import Server
+from edgecache.config import Auth, AuthTenant, Server
 from edgecache.errors import Fault, Forbidden, FunctionFault, NotCached, Overloaded, UpstreamDied, UpstreamTimeout
 from edgecache.http.respond import cache_status, quoted
 from edgecache.types import CacheInfo, CacheStatus, Reply
@@ -400,3 +400,23 @@ async def test_the_sdk_reads_completions_and_responses(site) -> None:
         made.script.answer = stream(play(done + b"\n\n"))
         events = [e async for e in await client.responses.create(model="m", input="?", stream=True)]
         assert events[-1].response.output_text == "Paris."
+
+
+@pytest.mark.parametrize("short_cut", [False, True])
+async def test_whose_limits_are_counted_here_hears_of_these_alone(site, short_cut: bool) -> None:
+    tenants = (AuthTenant(id="acme", keys=("sk-1",), requests_per_minute=100), AuthTenant(id="free", keys=("sk-2",)))
+    made: Site = await site(auth=Auth(mode="keys", tenant=tenants))
+    theirs = {"X-RateLimit-Limit-Requests": "9", "x-ratelimit-remaining-tokens": "7", "retry-after-ms": "5"}
+    made.script.answer = miss(b"{}", headers=theirs)
+    if short_cut:
+        made.remember(miss(b"{}", headers=theirs), authorization="Bearer sk-1")
+    raw = await made.connect()
+    await raw.send(request("POST", "/v1/chat/completions", CHAT, "Authorization: Bearer sk-1"))
+    head = (await raw.reader.readuntil(b"\r\n\r\n")).decode()
+    found = [line.partition(": ")[::2] for line in head.split("\r\n") if line.startswith("x-ratelimit-")]
+    assert dict(found)["x-ratelimit-limit-requests"] == "100"
+    assert len(found) == len(dict(found)) == 3
+    assert "retry-after-ms: 5" in head
+    assert made.script.hits == short_cut
+    response = await (await made.connect()).post(CHAT, "/v1/chat/completions", "Authorization: Bearer sk-2")
+    assert response.headers["x-ratelimit-limit-requests"] == "9"

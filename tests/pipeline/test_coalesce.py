@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edgecache.errors import UpstreamDied, UpstreamError, UpstreamUnreachable
+from edgecache.errors import UpstreamDied, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from edgecache.pipeline.coalesce import Flights, Transcript
 from edgecache.tasks import Tasks
 from edgecache.types import Endpoint, Entry
@@ -250,3 +250,67 @@ async def test_a_flight_that_waits_for_a_reader_is_not_left_hanging_when_the_las
     await listener.aclose()
     await asyncio.wait_for(listener.flight.landed.wait(), 5)
     assert stage.answer.closed.is_set()
+
+
+# ---------------------------------------------------------------------------------------------- deadlines
+async def test_who_joins_waits_no_longer_than_its_own_deadline(stage: Stage) -> None:
+    first = stage.start()
+    late = stage.flights.join("key", 0.02)
+    assert late is not None
+    with pytest.raises(UpstreamTimeout, match="by the deadline"):
+        await late.head()
+    assert late.late
+    await late.aclose()
+    stage.answer.say(b"one", None)
+    assert await first.whole() == b"one"
+    assert await first.landed() == ENTRY
+
+
+async def test_a_stream_is_cut_for_the_one_whose_deadline_it_is_and_goes_on_for_the_others(stage: Stage) -> None:
+    first = stage.start()
+    late = stage.flights.join("key", 0.05)
+    patient = stage.flights.join("key", 60.0)
+    assert late is not None
+    assert patient is not None
+    stage.answer.say(b"one")
+    assert await anext(late) == b"one"
+    with pytest.raises(UpstreamDied, match="hand did not end its answer by the deadline"):
+        await anext(late)
+    await late.aclose()
+    stage.answer.say(b"two", None)
+    assert await patient.whole() == await first.whole() == b"onetwo"
+    assert stage.opened == 1
+
+
+async def test_parts_that_keep_coming_carry_nobody_past_a_deadline(stage: Stage) -> None:
+    first = stage.start()
+    late = stage.flights.join("key", 0.0)
+    assert late is not None
+    stage.answer.say(b"one")
+    assert await anext(first) == b"one"
+    with pytest.raises(UpstreamTimeout):
+        await anext(late)
+    await late.aclose()
+
+
+async def test_what_has_ended_in_time_may_be_read_later(stage: Stage) -> None:
+    first = stage.start()
+    late = stage.flights.join("key", 0.0)
+    assert late is not None
+    stage.answer.say(b"one", None)
+    await first.landed()
+    assert late.late
+    assert await late.whole() == b"one"
+
+
+async def test_the_entry_is_not_waited_for_past_a_deadline(stage: Stage) -> None:
+    stage.may_land.clear()
+    first = stage.start()
+    late = stage.flights.join("key", 0.02)
+    assert late is not None
+    stage.answer.say(b"one", None)
+    with pytest.raises(UpstreamTimeout):
+        await late.landed()
+    await late.aclose()
+    stage.may_land.set()
+    assert await first.landed() == ENTRY

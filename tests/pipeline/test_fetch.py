@@ -1,13 +1,16 @@
 """What the upstream said, as the client gets it."""
 
+import asyncio
 import json
 
+import msgspec
 import pytest
 
-from edgecache.config import Cache
-from edgecache.errors import UpstreamDied
+from edgecache.config import Cache, Router, ServiceLevel, ServiceLevels
+from edgecache.errors import UpstreamDied, UpstreamTimeout
 from edgecache.pipeline.fill import Ticket
-from edgecache.types import CacheStatus, Mode
+from edgecache.telemetry.trace import Trace
+from edgecache.types import CacheStatus, Mode, Reply, ServiceClass, Wishes
 from tests.conftest import Pop, call, read
 
 QUESTION = "Why is the sky blue?"
@@ -77,3 +80,48 @@ async def test_an_upstream_that_gives_no_answer_for_learning_raises_nothing(pop:
     asked = call(QUESTION)
     plan = pop.daemon.pipeline._planner.plan(asked, settings)
     assert not (await fetcher.again(Ticket(asked, plan.key, plan.decision, settings, 0))).ended
+
+
+async def wish(pop: Pop, body: dict | str, **wishes) -> Reply:
+    """A request that came just now and says how it wants to be served."""
+    clock = pop.daemon.clock
+    asked = msgspec.structs.replace(call(body), wishes=Wishes(arrived=clock.monotonic(), **wishes))
+    return await pop.daemon.pipeline.serve(asked, Trace(clock))
+
+
+@pytest.fixture
+async def hurried(start_pop, core) -> Pop:
+    """A POP whose standard requests have a fifth of a second, and those that ask for `batch` a minute."""
+    levels = ServiceLevels(standard=ServiceLevel(deadline=0.2), batch=ServiceLevel(deadline=60.0))
+    return await start_pop(core.url, router=Router(classes=levels))
+
+
+@pytest.mark.parametrize(
+    ("stream", "wishes"),
+    [(False, {}), (True, {}), (False, {"service": ServiceClass.BATCH, "deadline": 0.1})],
+    ids=["its class", "another form", "its own"],
+)
+async def test_who_shares_a_slower_ones_answer_has_its_own_deadline(hurried: Pop, core, stream, wishes) -> None:
+    core.configure(time_to_first_token=0.6)
+    first = hurried.daemon.tasks.spawn(wish(hurried, QUESTION, service=ServiceClass.BATCH), name="first")
+    while not core.seen.requests:
+        await asyncio.sleep(0.005)
+    with pytest.raises(UpstreamTimeout, match="by the deadline") as caught:
+        await wish(hurried, STREAM if stream else QUESTION, **wishes)
+    assert (caught.value.status, caught.value.code) == (504, "upstream_timeout")
+    assert caught.value.cache.collapsed
+    assert not first.done()
+    assert (await first).status == 200
+    assert core.seen.requests == 1
+
+
+async def test_a_shared_stream_is_cut_at_the_deadline_of_the_one_that_joined(hurried: Pop, core) -> None:
+    core.configure(inter_token_latency=0.02)
+    long = STREAM | {"max_tokens": 30, "ignore_eos": True}
+    first = await wish(hurried, long, service=ServiceClass.BATCH)
+    second = await wish(hurried, long)
+    assert second.cache.collapsed
+    with pytest.raises(UpstreamDied, match="by the deadline"):
+        await read(second)
+    assert (await read(first)).endswith(b"data: [DONE]\n\n")
+    assert core.seen.requests == 1

@@ -13,7 +13,7 @@ from edgecache.router.attempt import Running
 from edgecache.router.errand import Errand
 from edgecache.router.picking import Pick
 from edgecache.router.routes import Leg
-from edgecache.types import Account, Terms
+from edgecache.types import Account, Terms, Tier
 from tests.router.conftest import asked, attempts, outcomes, until
 
 CHEAP, DEAR = {"price": Price(input=1.0, output=1.0)}, {"price": Price(input=2.0, output=2.0)}
@@ -40,6 +40,7 @@ async def test_the_last_look_before_a_prompt_leaves_is_at_the_client_that_sends_
     errand.call = asked(terms=Terms(residency=frozenset({"de"})))  # as if the choice had been wrong
     run = Running(broker.dispatcher._desk, errand, pick)
     await run.start()
+    run.taken()
     assert isinstance(run.failure.error, ResidencyRefused)
     assert core.seen.requests == 0
     broker.violations = 1
@@ -57,6 +58,7 @@ async def test_a_deadline_that_has_passed_sends_nothing(start_core, make_broker,
     clock.advance(10_000)
     run = Running(broker.dispatcher._desk, errand, pick)
     await run.start()
+    run.taken()
     assert run.failure.kind == "deadline"
     assert core.seen.requests == 0
     assert attempts(call)[0].prompt_tokens == 0
@@ -180,3 +182,66 @@ def test_whoever_leaves_whenever_nothing_is_left_behind(run_broker, kinds, reque
         assert all(client._open == 0 for client in broker.pool.clients)
 
     run_broker(check)
+
+
+def says(status: int, body: bytes):
+    async def script(_reader, writer, _number) -> None:
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+
+    return script
+
+
+NEIGHBOUR = {"tier": Tier.PEER, "dialect": "edgecache", "price": Price(input=0.1)}
+OWN_IS_SLOW = {"levels": {"ttft": 0.001, "probability": 0.99}}
+"""No upstream of this POP's own is in time, so that neighbours are looked at."""
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 451])
+@pytest.mark.parametrize("body", [b'{"error":{"message":"not here"}}', b""])
+async def test_what_a_neighbour_says_of_itself_is_not_what_another_would_say(
+    start_core, make_broker, serve, status, body
+) -> None:
+    core = await start_core()
+    near = {"pop": (await serve(says(status, body)), NEIGHBOUR), "own": core.url}
+    broker = make_broker(near, **OWN_IS_SLOW)
+    for _ in range(8):  # more than failures in a row that put an upstream out
+        await broker.known_to_be()
+        offers = await broker.pool.offers("edge-test")
+        offers.overhead[offers.row["pop"]] = 1e-6
+        call = asked()
+        assert (await broker.served(call))[0] == "own"
+        assert outcomes(call) == [("pop", "rejected"), ("own", "ok")]
+        assert attempts(call)[0].prompt_tokens == 0
+    assert not broker.health.is_out("pop")
+    assert broker.count("retries_total", result="sent", after="status") == 8
+
+
+async def test_where_there_is_nobody_else_a_neighbours_own_word_is_passed_on(make_broker, serve) -> None:
+    broker = make_broker({"pop": (await serve(says(403, b'{"error":{}}')), NEIGHBOUR)})
+    answer = await broker.dispatcher.dispatch(asked())
+    assert (answer.status, await answer.read()) == (403, b'{"error":{}}')
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_what_is_wrong_with_the_request_is_not_asked_twice_of_a_neighbour_either(
+    start_core, make_broker, serve, status
+) -> None:
+    core = await start_core()
+    broker = make_broker({"pop": (await serve(says(status, b"{}")), NEIGHBOUR), "own": core.url}, **OWN_IS_SLOW)
+    await broker.known_to_be()
+    offers = await broker.pool.offers("edge-test")
+    offers.overhead[offers.row["pop"]] = 1e-6
+    answer = await broker.dispatcher.dispatch(asked())
+    assert answer.status == status
+    assert core.seen.requests == 0
+    await answer.aclose()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 451])
+async def test_other_upstreams_refusals_are_passed_on(start_core, make_broker, serve, status) -> None:
+    core = await start_core()
+    broker = make_broker({"a": (await serve(says(status, b"{}")), CHEAP), "b": (core.url, DEAR)})
+    answer = await broker.dispatcher.dispatch(asked())
+    assert answer.status == status
+    assert core.seen.requests == 0
+    await answer.aclose()

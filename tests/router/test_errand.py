@@ -31,8 +31,8 @@ def test_closing_gives_back_the_place_ends_attempts_and_settles_what_was_reserve
     tenant = Tenant("t", terms=Terms(allowances=(Allowance("t", tokens_per_minute=1000, budget=1.0),)))
     traffic = Traffic(Place(), clock)
     errand = Errand(asked(), Demand("m"), ServiceLevel(), Account(), (), limits.reserve(tenant, 500))
-    let_go = []
-    errand.held.callback(let_go.append, True)
+    let_go: list[Account] = []
+    errand.let_go = let_go.append
     errand.slot = traffic.enter("a", 10, stream=True)
     runs = [Run(0.25, 100), Run(0.5, 200)]
     errand.runs.extend(runs)
@@ -43,7 +43,7 @@ def test_closing_gives_back_the_place_ends_attempts_and_settles_what_was_reserve
         assert [run.ends for run in runs] == [["cancelled"], ["cancelled"]]
         assert limits.left(tenant) == 0.25
         assert limits.headers(tenant)["x-ratelimit-remaining-tokens"] == "700"
-        assert let_go == [True]
+        assert let_go == [errand.account]
 
 
 def test_an_errand_knows_who_failed_by_model_and_how_long_it_has() -> None:

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ async def test_who_leaves_alone_was_served_what_had_come_by_then(kept: Kept) -> 
 
 async def test_the_record_waits_while_somebody_may_still_make_attempts(kept: Kept) -> None:
     account = Account()
-    with kept.ledger.held(account):
+    with held(kept.ledger, account):
         kept.ledger.close(account, asked(kept, status=499))
         ended(kept, account, started(kept, account), "failed", cost=0.25)
         assert await kept.records() == []
@@ -267,7 +268,7 @@ async def test_background_work_is_written_when_its_attempts_have_ended(kept: Kep
 
 async def test_background_work_that_failed_over_has_one_record_where_the_dispatch_holds_it(kept: Kept) -> None:
     account = kept.ledger.open(call())
-    with kept.ledger.held(account):
+    with held(kept.ledger, account):
         ended(kept, account, started(kept, account), "failed")
         ended(kept, account, started(kept, account), "timeout", cost=0.5)
     found = await kept.only()
@@ -286,9 +287,19 @@ async def test_background_work_that_nobody_held_has_each_attempt_once(kept: Kept
 
 async def test_background_work_that_nobody_took_leaves_nothing(kept: Kept) -> None:
     account = kept.ledger.open(call())
-    with kept.ledger.held(account):
+    with held(kept.ledger, account):
         pass
     assert await kept.records() == []
+
+
+@contextmanager
+def held(ledger: Ledger, account: Account) -> Iterator[None]:
+    """Further attempts may be made while the block runs."""
+    ledger.hold(account)
+    try:
+        yield
+    finally:
+        ledger.release(account)
 
 
 # ---------------------------------------------------------------------------------------------- whatever happens
@@ -304,7 +315,7 @@ def test_no_attempt_is_lost_or_written_twice_in_whatever_order(
         kept = Kept(tmp_path_factory.mktemp("ledger"))
         account = kept.ledger.open(call()) if background else Account()
         running: list[Attempt] = []
-        holds, made, closed = [], 0, background
+        holds, made, closed = 0, 0, background
         for step, number in steps:
             if step == "begin":
                 running.append(started(kept, account, f"u{made}", cost=2.0**-made))
@@ -312,15 +323,16 @@ def test_no_attempt_is_lost_or_written_twice_in_whatever_order(
             elif step == "end" and running:
                 ended(kept, account, running.pop(number % len(running)))
             elif step == "hold":
-                holds.append(kept.ledger.held(account))
-                holds[-1].__enter__()
+                kept.ledger.hold(account)
+                holds += 1
             elif step == "free" and holds:
-                holds.pop().__exit__(None, None, None)
+                kept.ledger.release(account)
+                holds -= 1
             elif step == "close" and not closed:
                 kept.ledger.close(account, asked(kept))
                 closed = True
-        while holds:
-            holds.pop().__exit__(None, None, None)
+        for _ in range(holds):
+            kept.ledger.release(account)
         while running:
             ended(kept, account, running.pop())
         if not closed:

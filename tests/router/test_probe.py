@@ -18,6 +18,7 @@ from edgecache.router.pool import Pool
 from edgecache.router.probe import Prober, RoundTrip
 from edgecache.tasks import Tasks
 from edgecache.telemetry.metrics import Metrics
+from edgecache.types import Tier
 from edgecache.upstream.client import UpstreamClient
 
 LISTED = (200, b'{"data": [{"id": "m", "owned_by": "x"}]}')
@@ -204,6 +205,15 @@ async def test_one_that_does_not_say_what_it_serves_has_to_answer_at_least(start
     server = await start()
     server.answers["/v1/models"] = (status, b"{}")
     watched = watch({"url": server.url})
+    await watched.look()
+    assert watched.is_out() is out
+
+
+@pytest.mark.parametrize(("status", "out"), [(401, True), (403, True), (404, False), (429, False)])
+async def test_a_neighbour_that_does_not_know_the_key_serves_nothing(start, watch, status, out) -> None:
+    server = await start()
+    server.answers["/v1/models"] = (status, b"{}")
+    watched = watch({"url": server.url, "tier": Tier.PEER, "dialect": "edgecache"})
     await watched.look()
     assert watched.is_out() is out
 

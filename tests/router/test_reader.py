@@ -61,13 +61,18 @@ def test_a_prompt_is_a_quarter_of_its_bytes_before_anything_was_counted() -> Non
     assert demand.output_tokens == ANSWER
 
 
+def taught(reader: Reader, call: Call, prompt_tokens: int, completion_tokens: int) -> None:
+    """An upstream counted these tokens for `call`."""
+    reader.learn(call, reader.demand(call), prompt_tokens, completion_tokens)
+
+
 @pytest.mark.parametrize("endpoint", list(Endpoint))
 def test_every_endpoint_is_read_and_taught(endpoint: Endpoint) -> None:
     reader = make_reader()
     call = make_call("word " * 400, endpoint=endpoint)
     before = reader.demand(call)
     for _ in range(100):
-        reader.learn(call, 400 + OVERHEAD, 37)
+        taught(reader, call, 400 + OVERHEAD, 37)
     after = reader.demand(call)
     assert before.prompt_tokens == pytest.approx(500, abs=8)
     assert after.prompt_tokens == pytest.approx(400, abs=12)
@@ -78,7 +83,7 @@ def test_every_endpoint_is_read_and_taught(endpoint: Endpoint) -> None:
 def test_what_one_model_teaches_is_not_said_of_another() -> None:
     reader = make_reader()
     for _ in range(50):
-        reader.learn(make_call("x" * 4000), 2000, 900)
+        taught(reader, make_call("x" * 4000), 2000, 900)
     assert reader.demand(make_call("x" * 4000)).prompt_tokens > 1900
     assert reader.demand(make_call("x" * 4000, model="other")).prompt_tokens < 1100
 
@@ -88,14 +93,14 @@ def test_what_one_model_teaches_is_not_said_of_another() -> None:
 )
 def test_lengths_of_answers_are_learned_by_tenant_model_endpoint_and_kind(other: dict[str, Any]) -> None:
     reader = make_reader()
-    reader.learn(make_call(), 10, 900)
+    taught(reader, make_call(), 10, 900)
     assert reader.demand(make_call()).output_tokens == 900
     assert reader.demand(make_call(**other)).output_tokens == ANSWER
 
 
 def test_an_answer_is_never_expected_to_be_longer_than_it_may_be() -> None:
     reader = make_reader()
-    reader.learn(make_call(), 10, 900)
+    taught(reader, make_call(), 10, 900)
     demand = reader.demand(make_call(max_tokens=50))
     assert (demand.output_tokens, demand.limit) == (50, 50)
     assert reader.demand(make_call()).limit == 0
@@ -103,7 +108,7 @@ def test_an_answer_is_never_expected_to_be_longer_than_it_may_be() -> None:
 
 def test_several_answers_are_so_many_times_as_long() -> None:
     reader = make_reader()
-    reader.learn(make_call(n=3), 10, 900)
+    taught(reader, make_call(n=3), 10, 900)
     assert reader.demand(make_call()).output_tokens == 300
     assert reader.demand(make_call(n=2)).output_tokens == 600
 
@@ -112,13 +117,13 @@ def test_the_tokens_of_pictures_teach_nothing_about_text() -> None:
     reader = make_reader()
     call = make_call(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
     assert reader.demand(call).features == Feature.VISION
-    reader.learn(call, 50_000, 5)
+    taught(reader, call, 50_000, 5)
     assert reader.demand(make_call("x" * 4000)).prompt_tokens < 1100
 
 
 def test_counts_that_an_upstream_left_out_teach_nothing() -> None:
     reader = make_reader()
-    reader.learn(make_call(), 0, 0)
+    taught(reader, make_call(), 0, 0)
     assert reader.demand(make_call("x" * 400)).prompt_tokens == pytest.approx(100 + OVERHEAD, abs=2)
     assert reader.demand(make_call()).output_tokens == ANSWER
 
@@ -270,7 +275,7 @@ def test_only_single_questions_in_plain_text_are_judged(fields: dict[str, Any]) 
 
 def test_what_was_learned_outlives_new_settings() -> None:
     reader = make_reader(SMALL, complexity=judge(), vocabularies={"m": Words()})
-    reader.learn(make_call(), 10, 900)
+    taught(reader, make_call(), 10, 900)
     reader.replace(config.Router(residency=("eu",)))
     demand = reader.demand(make_call(), VECTOR)
     assert (demand.output_tokens, demand.residency) == (900, frozenset({"eu"}))

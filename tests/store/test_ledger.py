@@ -19,7 +19,7 @@ from edgecache.errors import StoreError
 from edgecache.store.ledger import DAY, LedgerStore
 from edgecache.store.records import Record, key_of
 from edgecache.telemetry.metrics import Metrics
-from edgecache.types import Attempt
+from edgecache.types import Attempt, Purpose
 
 CHILD = Path(__file__).with_name("child_ledger.py")
 MIDNIGHT = 1_700_006_400.0
@@ -180,6 +180,15 @@ def test_what_holders_have_spent_is_known_by_utc_day(open_ledger: Open) -> None:
         "month": {"acme": 7.0, "acme/k1": 6.0, "other": 0.5},
     }
     assert ledger.spent({}) == {}
+
+
+def test_what_the_pop_asked_of_its_own_accord_counts_against_no_budget(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    for cost, purpose in enumerate(Purpose, 1):
+        ledger.add(record(MIDNIGHT, cost=2.0**cost, purpose=purpose.value))
+    ledger.flush()
+    assert ledger.spent({"day": MIDNIGHT}) == {"day": {"acme": 6.0}}
+    assert len(everything(ledger)) == len(Purpose)
 
 
 def test_a_damaged_sum_counts_as_nothing(open_ledger: Open, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edgecache.errors import UpstreamDied, UpstreamError, UpstreamTimeout
 from edgecache.types import Endpoint
+from edgecache.upstream.sending import Sending
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 TOKEN = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
@@ -159,6 +160,44 @@ async def test_a_stalled_stream_dies_after_the_idle_timeout(raw_server, connect,
     assert visible == OPENING + TOKEN
     assert died is not None
     assert "0.05 s" in died.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "sending", "parts"),
+    [
+        ({"first_byte_timeout": 0.05}, Sending(), []),
+        ({"first_byte_timeout": 0.05, "idle_timeout": 0.0}, Sending(first_byte_timeout=20.0), [OPENING]),
+        ({}, Sending(first_byte_timeout=0.05), [OPENING]),
+        ({"first_byte_timeout": 0.0}, Sending(first_byte_timeout=0.05), [OPENING]),
+    ],
+)
+async def test_a_stream_that_has_generated_nothing_has_as_long_as_its_first_byte(
+    raw_server, connect, make_call, settings, sending, parts
+) -> None:
+    hold = asyncio.Event()
+    client = connect(await raw_server(stream_of(parts, end=b"", hold=hold)), **{"idle_timeout": 20.0} | settings)
+    async with asyncio.timeout(10):
+        _, _, died = await collect(await client.open(make_call(stream=True), sending))
+    hold.set()
+    assert died is not None
+    assert "0.05 s" in died.message
+
+
+async def test_the_idle_timeout_does_not_run_before_the_first_token(raw_server, connect, make_call) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await head(reader)
+        writer.write(SSE + http_chunk(OPENING))
+        loop = asyncio.get_running_loop()
+        thinking = loop.create_future()
+        loop.call_later(0.2, thinking.set_result, None)  # four times the idle time-out
+        await thinking
+        writer.write(http_chunk(TOKEN) + http_chunk(FINISH + DONE) + b"0\r\n\r\n")
+        await writer.drain()
+
+    client = connect(await raw_server(script), idle_timeout=0.05, first_byte_timeout=20.0)
+    visible, _, died = await collect(await client.open(make_call(stream=True)))
+    assert died is None
+    assert visible == OPENING + TOKEN + FINISH + DONE
 
 
 async def test_a_stalled_json_answer_times_out(raw_server, connect, make_call) -> None:

@@ -1,9 +1,12 @@
+import dataclasses
+
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.types import Call, Endpoint, ServiceClass, Tenant, Terms
+from edgecache.types import Call, Controls, Endpoint, Mode, Purpose, ServiceClass, Tenant, Terms
 from edgecache.upstream.dialects import (
     BOOKKEEPING,
     DIALECTS,
@@ -15,6 +18,7 @@ from edgecache.upstream.dialects import (
     reply_headers,
 )
 from edgecache.upstream.sending import Sending
+from edgecache.wire import directives
 
 STREAMED = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 
@@ -270,3 +274,35 @@ def test_nobody_else_is_told(make_call, dialect) -> None:
     sending = Sending(service=ServiceClass.BATCH, due=2.5, hops=1)
     headers = prepare(dialect, make_call(tenant=Tenant("acme")), sending).headers
     assert not [name for name in headers if name.lower().startswith("edgecache")]
+
+
+def test_a_neighbours_cache_may_do_no_more_for_a_request_than_this_one(make_call) -> None:
+    controls = Controls(
+        mode=Mode.READONLY, no_store=True, max_age=60, ttl=90.5, threshold=0.97, namespace="team/a", tags=("x",)
+    )
+    call = msgspec.structs.replace(make_call(), controls=controls)
+    said = directives.controls(prepare("edgecache", call, Sending(hops=1)).headers)
+    assert said == dataclasses.replace(controls, tags=())
+
+
+@pytest.mark.parametrize(
+    ("purpose", "mode"),
+    [
+        (Purpose.CLIENT, Mode.EXACT),
+        (Purpose.FUNCTION, Mode.EXACT),
+        (Purpose.RENEW, Mode.REFRESH),
+        (Purpose.SAMPLE, Mode.BYPASS),
+        (Purpose.JUDGE, Mode.BYPASS),
+        (Purpose.MIRROR, Mode.BYPASS),
+    ],
+)
+def test_a_new_answer_is_not_one_that_a_neighbour_has_stored(make_call, purpose, mode) -> None:
+    call = msgspec.structs.replace(make_call(), controls=Controls(mode=Mode.EXACT), purpose=purpose)
+    assert prepare("edgecache", call, Sending(hops=1)).headers["EdgeCache-Mode"] == mode.value
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS.keys() - {"edgecache"}))
+def test_no_server_hears_of_cache_directives(make_call, dialect) -> None:
+    controls = Controls(no_store=True, namespace="a", mode=Mode.EXACT)
+    headers = prepare(dialect, msgspec.structs.replace(make_call(), controls=controls), Sending()).headers
+    assert not [name for name in headers if "cache" in name.lower()]

@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 
 from edgecache.errors import BadRequest
 from edgecache.types import Controls, Mode
-from edgecache.wire.directives import MAX_TAGS, controls, upstream_lifetime
+from edgecache.wire.directives import MAX_TAGS, controls, headers, upstream_lifetime
 
 
 def test_headers_that_say_nothing_about_caching_mean_the_defaults() -> None:
@@ -139,3 +139,40 @@ def test_long_nonsense_is_ignored_at_once(text: str) -> None:
 )
 def test_an_upstream_says_for_how_long_its_answer_may_be_kept(headers: dict[str, str], expected: float | None) -> None:
     assert upstream_lifetime(headers) == expected
+
+
+WHOLE = st.none() | st.integers(0, 10**10 - 1).map(float)
+DECIMAL = st.none() | st.integers(0, 10**12).map(lambda number: number / 1000)
+WORDS = st.text("abcXYZ019._:/-", min_size=1, max_size=20)
+
+
+@given(
+    st.builds(
+        Controls,
+        mode=st.sampled_from(Mode),
+        no_cache=st.booleans(),
+        no_store=st.booleans(),
+        only_if_cached=st.booleans(),
+        immutable=st.booleans(),
+        max_age=WHOLE,
+        min_fresh=WHOLE,
+        max_stale=WHOLE | st.just(inf),
+        ttl=DECIMAL,
+        threshold=st.none() | st.integers(0, 10**10).map(lambda number: number / 10**10),
+        namespace=st.just("") | WORDS,
+        tags=st.lists(WORDS, max_size=4, unique=True).map(tuple),
+    )
+)
+def test_what_is_said_again_is_read_as_the_same(given_controls: Controls) -> None:
+    assert controls(headers(given_controls)) == given_controls
+
+
+def test_who_says_nothing_says_nothing_again() -> None:
+    assert headers(Controls()) == {}
+
+
+@given(st.floats(0, 1e10), st.floats(0, 1))
+def test_any_number_that_was_understood_can_be_said_again(ttl: float, threshold: float) -> None:
+    again = controls(headers(Controls(ttl=ttl, threshold=threshold)))
+    assert again.ttl == pytest.approx(ttl, rel=1e-9, abs=1e-9)
+    assert again.threshold == pytest.approx(threshold, abs=1e-9)

@@ -1,7 +1,10 @@
 import pytest
-from openai import AsyncOpenAI, NotFoundError
+from openai import AsyncOpenAI, NotFoundError, PermissionDeniedError
 
-from edgecache.config import Auth, AuthTenant
+from edgecache.config import Auth, AuthTenant, Upstream
+from edgecache.telemetry.metrics import Metrics
+from edgecache.types import Tier
+from edgecache.upstream.client import UpstreamClient
 from tests.conftest import MODEL, Pop
 from tests.http.conftest import request
 
@@ -32,6 +35,25 @@ async def test_a_tenant_sees_only_the_models_it_may_use(start_pop, core) -> None
         assert [model.id async for model in second.models.list()] == []
         with pytest.raises(NotFoundError):
             await second.models.retrieve(MODEL)
+
+
+async def test_a_neighbour_is_told_all_models_in_its_own_name_and_nothing_else(start_pop, core) -> None:
+    tenant = AuthTenant(id="a", keys=("sk-a",), models=("y",))
+    pop: Pop = await start_pop(core.url, auth=Auth(mode="keys", tenant=(tenant,), peers=("pop",)))
+    settings = Upstream(name="n", url=pop.url, dialect="edgecache", tier=Tier.PEER, api_key="pop")
+    client = UpstreamClient(settings, metrics=Metrics())
+    try:
+        assert MODEL in dict(await client.models())
+    finally:
+        await client.close()
+    async with sdk(pop, "pop") as neighbour:
+        assert (await neighbour.models.retrieve(MODEL)).id == MODEL
+        with pytest.raises(PermissionDeniedError, match="EdgeCache-Tenant"):
+            await neighbour.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "?"}])
+        for wrong in ("nobody", ""):
+            with pytest.raises(PermissionDeniedError):
+                await neighbour.models.list(extra_headers={"EdgeCache-Tenant": wrong})
+        assert [each.id async for each in neighbour.models.list(extra_headers={"EdgeCache-Tenant": "a"})] == []
 
 
 async def test_head_answers_like_get_without_the_body(site) -> None:
