@@ -74,7 +74,7 @@ class Upstream(Section, frozen=True):
     load_url: Annotated[str | None, _doc("where its load is read; unset = as the dialect has it")] = None
     connect_timeout: Annotated[Seconds, _doc("s to connect")] = 2.0
     first_byte_timeout: Annotated[Seconds, _doc("s to the first response byte; of a stream, to the first token")] = 60.0
-    idle_timeout: Annotated[Seconds, _doc("s between two response bytes; of a stream, once the first token has come")] = 30.0
+    idle_timeout: Annotated[Seconds, _doc("s between two response bytes; in a stream, after the first token")] = 30.0
     keepalive: Annotated[Seconds, _doc("s an idle connection is kept; below the server's own (uvicorn: 5)")] = 4.0
     max_response_bytes: Annotated[Bytes, _doc("largest answer read from it")] = 64 * 1024 * 1024
 

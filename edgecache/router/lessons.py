@@ -7,9 +7,6 @@ from edgecache.router.offers import Offers
 from edgecache.router.picking import Pick
 from edgecache.router.pool import Pool
 
-_LEAST = 0.1
-"""Share of an answer that came whole which each of its two parts took at least."""
-
 
 class Lessons:
     """Teaches the offers of the moment; those that a choice was made from may have been replaced by a reload.
@@ -20,13 +17,13 @@ class Lessons:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def first(self, pick: Pick, tokens: int, ttft: float) -> None:
-        """The first token came after `ttft`."""
+    def first(self, pick: Pick, tokens: int, ttft: float) -> float:
+        """The first token came after `ttft`. Returns how much that counted, 0 to 1."""
         offers, board, name = self._offers(pick), self._pool.board, pick.client.name
         if offers is None:
-            return
+            return 0.0
         known = float(pick.known[pick.offers.row[name]])
-        predict.learn(
+        return predict.learn(
             offers,
             name,
             rtt=float(board.rtt[board.row[name]]) if name in board.row else math.nan,
@@ -42,16 +39,17 @@ class Lessons:
             predict.learn_rate(offers, pick.client.name, generated, seconds)
 
     def whole(self, pick: Pick, tokens: int, generated: int, seconds: float) -> None:
-        """An answer came in one piece: that shows only the sum of its times. Each is learned as what the other leaves.
+        """An answer came in one piece: that shows only the sum of its times, and each is taken to be as wrong as it.
 
-        For embeddings, where nothing is generated, it is the time to the first token alone.
+        Were each learned as what the other leaves of the sum, or with a weight of its own, chance would shift time from
+        one to the other for ever. For embeddings, where nothing is generated, it is the time to the first token alone.
         """
         if (offers := self._offers(pick)) is None:
             return
-        writing = float(offers.decode[offers.row[pick.client.name]]) * generated
-        if generated:
-            self.rest(pick, generated, max(seconds - pick.choice.ttft[0], _LEAST * seconds))
-        self.first(pick, tokens, max(seconds - writing, _LEAST * seconds))
+        name, reading = pick.client.name, pick.choice.ttft[0]
+        first = seconds * reading / (reading + float(offers.decode[offers.row[name]]) * generated)
+        weight = self.first(pick, tokens, first)
+        predict.learn_rate(offers, name, generated, seconds - first, weight)
 
     def late(self, pick: Pick, tokens: int, waited: float, *, stream: bool) -> None:
         """Nothing came in `waited`, so it takes longer. Else a slow one that always loses would go first for ever."""

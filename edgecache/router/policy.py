@@ -1,15 +1,16 @@
 """Which upstream gets a request. Pure: what there is, what is needed and a draw in; a choice with its reasons out.
 
 Filters first, each a reason of its own. Then, of those that meet the target of the class with the wanted probability,
-the cheapest; if none does, the fastest. Near-equals share by power of two choices (Mitzenmacher 2001). Once in a while
-a request tries one of the others, because nothing else tells that a slow upstream has recovered (the epsilon-greedy
-rule: Sutton and Barto, Reinforcement Learning, section 2.2).
+the cheapest; if none does, the fastest. Equals share by load, by power of two choices (Mitzenmacher 2001). Once in a
+while a request tries one of the others, because nothing else tells that a slow upstream has recovered (the
+epsilon-greedy rule: Sutton and Barto, Reinforcement Learning, section 2.2).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from math import inf
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from edgecache.config import ServiceLevel
 from edgecache.router.board import Board, Flags, Floats, Ints
 from edgecache.router.demand import Demand
 from edgecache.router.offers import Offers
-from edgecache.router.predict import Prediction, deviations, predict
+from edgecache.router.predict import Prediction, deviations, predict, rank
 from edgecache.types import Tier
 
 _NAMES = 4
@@ -63,7 +64,7 @@ class Refusal(StrEnum):
 
 _REFUSALS = tuple(Refusal)
 _WAITING = frozenset({Refusal.OVERLOADED, Refusal.FULL, Refusal.RATE})
-_NUMBER = {refusal: number for number, refusal in enumerate(_REFUSALS)}
+_NUMBER = {refusal: number for number, refusal in enumerate(_REFUSALS, 1)}
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -105,7 +106,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class _Judged(NamedTuple):
-    """All rows: what is expected of them, the number of the filter that took each out (-1 = none), who meets."""
+    """All rows: what is expected of them, the number of the filter that took each out (0 = none), who meets."""
 
     prediction: Prediction
     refused: Ints
@@ -133,29 +134,31 @@ def choose(
     """
     judged = _judge(offers, board, demand, level, most_out=most_out, now=now, known=known, tried=tried)
     prediction, refused, meets = judged
-    usable = refused < 0
-    counts = _counts(refused, usable)
-    if not np.count_nonzero(usable):
+    rows = (refused == 0).nonzero()[0]
+    counts = _counts(refused) if len(rows) < len(refused) else {}
+    if not len(rows):
         return _refusal(offers, board, demand, judged, counts, now)
-    usable = _without_peers(offers, usable, meets)
+    if len(rows) > 1:
+        rows = _without_peers(offers, rows, meets)
     named = offers.row.get(demand.function, -1)
-    if named >= 0 and refused[named] < 0:
+    if named >= 0 and not refused[named]:
         pick, why = named, "function"
+    elif len(rows) == 1:
+        pick, why = int(rows[0]), "only"
     else:
-        pick, why = _pick(prediction, usable, meets, near, draw)
-        trial = _trial(board.unanswered.take(offers.upstream), prediction.cost, usable, pick, why, near, draw)
-        pick, why = (pick, why) if trial is None else (trial, "trial")
-    names = [pick, *_others(prediction.rank, usable, pick)]
-    if len(names) == 1 and why != "function":
-        why = "only"
+        pick, why = _pick(prediction, demand, rows, meets, known, near, draw)
+        if draw() >= 1 - _TRIAL and (trial := _trial(offers, board, prediction.cost, rows, pick, why, near, draw)) >= 0:
+            pick, why = trial, "trial"
+    found = np.array([pick, *(_others(prediction.late, rows, pick) if len(rows) > 1 or pick != rows[0] else ())])
+    ttft = prediction.ttft.take(found)
     return Choice(
-        tuple([offers.names[row] for row in names]),
+        tuple([offers.names[row] for row in found.tolist()]),
         why,
-        ttft=tuple([float(prediction.ttft[row]) for row in names]),
-        late=tuple([float(prediction.ttft[row] + _HEDGE * prediction.sigma[row]) for row in names]),
-        total=tuple([float(prediction.total[row]) for row in names]),
-        cost=tuple([float(prediction.cost[row]) for row in names]),
-        work=tuple([float(prediction.work[row]) for row in names]),
+        ttft=tuple(ttft.tolist()),
+        late=tuple((ttft + _HEDGE * prediction.sigma.take(found)).tolist()),
+        total=tuple(prediction.total.take(found).tolist()),
+        cost=tuple(prediction.cost.take(found).tolist()),
+        work=tuple(prediction.work.take(found).tolist()),
         counts=counts,
     )
 
@@ -176,20 +179,20 @@ def lines(
     """What `choose` held of every row when it made `choice` of the same."""
     judged = _judge(offers, board, demand, level, most_out=most_out, now=now, known=known, tried=tried)
     prediction, refused, meets = judged
-    rank = {name: index for index, name in enumerate(choice.names, 1)}
+    chosen = {name: index for index, name in enumerate(choice.names, 1)}
     return [
         Line(
             name,
             facts.upstream.tier,
             facts.upstream.region,
             facts.upstream.jurisdiction,
-            _REFUSALS[refused[row]] if refused[row] >= 0 else None,
+            _REFUSALS[refused[row] - 1] if refused[row] else None,
             ttft=float(prediction.ttft[row]),
             late=float(prediction.late[row]),
             total=float(prediction.total[row]),
             cost=float(prediction.cost[row]),
             meets=bool(meets[row]),
-            chosen=rank.get(name, 0),
+            chosen=chosen.get(name, 0),
         )
         for row, (name, facts) in enumerate(zip(offers.names, offers.facts, strict=True))
     ]
@@ -207,113 +210,132 @@ def _judge(
     tried: Collection[str],
 ) -> _Judged:
     prediction = predict(offers, board, demand, known, level.probability, now)
-    refused: Ints = np.full(len(offers), -1)
-
-    def refuse(refusal: Refusal, bad: Flags) -> None:
-        if np.count_nonzero(bad):  # a tenth of the time of `any`, for a few rows
-            refused[bad & (refused < 0)] = _NUMBER[refusal]
-
-    for refusal, bad in _by_facts(offers, demand, prediction):
-        refuse(refusal, bad)
-    able = refused < 0
+    refused: Ints = np.zeros(len(offers), np.int64)
+    _by_facts(refused, offers, demand, prediction)
     for name in tried:
-        if (row := offers.row.get(name)) is not None and able[row]:
+        if (row := offers.row.get(name)) is not None and not refused[row]:
             refused[row] = _NUMBER[Refusal.TRIED]
     if demand.due < inf:
-        refuse(Refusal.LATE, now + prediction.total + deviations(level.probability) * prediction.sigma > demand.due)
-    for refusal, bad in _by_state(offers, board, demand, level, able, most_out, now):
-        refuse(refusal, bad)
+        due = prediction.total + deviations(level.probability) * prediction.sigma > demand.due - now
+        _refuse(refused, Refusal.LATE, due)
+    _by_state(refused, offers, board, demand, level, most_out, now)
     return _Judged(prediction, refused, prediction.late <= level.ttft)
 
 
-def _by_facts(offers: Offers, demand: Demand, prediction: Prediction) -> Iterator[tuple[Refusal, Flags]]:
+def _refuse(refused: Ints, refusal: Refusal, bad: Flags) -> None:
+    """Take `bad` rows out, but for those that are out already."""
+    if np.count_nonzero(bad):  # a fifth of the time of `any`, for a few rows
+        refused[bad & (refused == 0)] = _NUMBER[refusal]
+
+
+def _by_facts(refused: Ints, offers: Offers, demand: Demand, prediction: Prediction) -> None:
     """Filters whose word does not change while a request waits."""
     if demand.residency:
-        yield Refusal.RESIDENCY, ~offers.within(demand.residency)
+        _refuse(refused, Refusal.RESIDENCY, ~offers.within(demand.residency))
     if demand.features:
-        yield Refusal.CAPABILITY, (offers.features & int(demand.features)) != int(demand.features)
+        wanted = int(demand.features)
+        _refuse(refused, Refusal.CAPABILITY, (offers.features & wanted) != wanted)
     if demand.lora:
-        yield (
-            Refusal.CAPABILITY,
-            np.array([demand.lora not in facts.upstream.loras for facts in offers.facts], np.bool_),
-        )
+        lacking = np.array([demand.lora not in facts.upstream.loras for facts in offers.facts], np.bool_)
+        _refuse(refused, Refusal.CAPABILITY, lacking)
     prompt = demand.prompt_tokens if demand.counted else demand.prompt_tokens * _GUESSED
-    yield Refusal.CONTEXT, offers.context < prompt + (demand.limit or demand.output_tokens)
+    _refuse(refused, Refusal.CONTEXT, offers.context < prompt + (demand.limit or demand.output_tokens))
     if demand.hops >= 1:
-        yield Refusal.HOPS, offers.tier == _PEER
+        _refuse(refused, Refusal.HOPS, offers.tier == _PEER)
     if demand.budget < inf:
-        yield Refusal.BUDGET, prediction.cost > demand.budget
+        _refuse(refused, Refusal.BUDGET, prediction.cost > demand.budget)
 
 
 def _by_state(
-    offers: Offers, board: Board, demand: Demand, level: ServiceLevel, able: Flags, most_out: float, now: float
-) -> Iterator[tuple[Refusal, Flags]]:
-    """Filters by what holds at this moment. `able` are the rows that could serve the request at another time."""
+    refused: Ints, offers: Offers, board: Board, demand: Demand, level: ServiceLevel, most_out: float, now: float
+) -> None:
+    """Filters by what holds at this moment."""
     rows = offers.upstream
     out = board.out.take(rows) > now
-    if np.count_nonzero(out) and np.count_nonzero(out & able) <= most_out * np.count_nonzero(able):
-        yield Refusal.DOWN, out
-    yield Refusal.OVERLOADED, board.busy.take(rows) > now
+    if np.count_nonzero(out):
+        able = (refused == 0) | (refused >= _NUMBER[Refusal.TRIED])  # those that could serve it at another time
+        if np.count_nonzero(out & able) <= most_out * np.count_nonzero(able):
+            _refuse(refused, Refusal.DOWN, out)
+    _refuse(refused, Refusal.OVERLOADED, board.busy.take(rows) > now)
     slots, ramp = board.slots.take(rows), board.ramp.take(rows)
     coming = ramp < 1
     if np.count_nonzero(coming):
         slots = np.where(coming, np.minimum(slots, _RETURNING) * ramp, slots)
-    yield Refusal.FULL, board.inflight.take(rows) >= np.maximum(slots * max(level.share, 1e-9), 1)
-    yield Refusal.RATE, board.room.take(rows) < demand.prompt_tokens + demand.output_tokens
+    inflight = board.inflight.take(rows)
+    if np.count_nonzero(inflight):  # where nothing is in progress, there is room for one
+        _refuse(refused, Refusal.FULL, inflight >= np.maximum(slots * max(level.share, 1e-9), 1))
+    _refuse(refused, Refusal.RATE, board.room.take(rows) < demand.prompt_tokens + demand.output_tokens)
 
 
-def _without_peers(offers: Offers, usable: Flags, meets: Flags) -> Flags:
+def _without_peers(offers: Offers, rows: Ints, meets: Flags) -> Ints:
     """Neighbour POPs help out only where no upstream of this one's own is usable and in time."""
-    own = usable & (offers.tier != _PEER)
-    return own if np.count_nonzero(own & meets) else usable
+    own = rows[offers.tier.take(rows) != _PEER]
+    return own if np.count_nonzero(meets.take(own)) else rows
 
 
 def _pick(
-    prediction: Prediction, usable: Flags, meets: Flags, near: float, draw: Callable[[], float]
+    prediction: Prediction,
+    demand: Demand,
+    rows: Ints,
+    meets: Flags,
+    known: Floats | None,
+    near: float,
+    draw: Callable[[], float],
 ) -> tuple[int, str]:
     """The row, and why. Near-equals in cost are narrowed to near-equals in time, so that a known prefix counts."""
-    meeting = usable & meets
-    if np.count_nonzero(meeting):
-        cost, why = np.where(meeting, prediction.cost, inf), "cheapest"
-        rank = np.where(cost <= cost[cost.argmin()] * (1 + near), prediction.rank, inf)
-    else:
-        rank, why = np.where(usable, prediction.rank, inf), "fastest"
-    equals = (rank <= rank[rank.argmin()] * (1 + near)).nonzero()[0]
-    first = second = int(draw() * len(equals))
-    if len(equals) > 1:
-        second = int(draw() * (len(equals) - 1))
+    equals, why = rows, "fastest"
+    meeting = rows[meets.take(rows)]
+    if len(meeting):
+        cost = prediction.cost.take(meeting)
+        equals, why = meeting[cost <= cost[cost.argmin()] * (1 + near)], "cheapest"
+    times = rank(prediction, equals)
+    best = (times <= times[times.argmin()] * (1 + near)).nonzero()[0]
+    if known is not None and len(best) > 1 and np.count_nonzero(had := known.take(equals.take(best))):
+        return int(equals[best[_home(had, demand)]]), why
+    first = second = int(draw() * len(best))
+    if len(best) > 1:
+        second = int(draw() * (len(best) - 1))
         second += second >= first
-    return min(
-        int(equals[first]), int(equals[second]), key=lambda row: (rank[row], prediction.cost[row], prediction.ttft[row])
-    ), why
+    pair = int(best[first]), int(best[second])  # of equals in all the first: which is thought faster is chance
+    return int(equals[min(pair, key=lambda each: (times[each], prediction.cost[equals[each]]))]), why
+
+
+def _home(known: Floats, demand: Demand) -> int:
+    """Of the rows that know most of a prompt always the same, lest all come to know all."""
+    holders = (known == known[known.argmax()]).nonzero()[0]
+    return int(holders[crc32(demand.prefixes[0].digest if demand.prefixes else demand.session) % len(holders)])
 
 
 def _trial(
-    unanswered: Ints, cost: Floats, usable: Flags, pick: int, why: str, near: float, draw: Callable[[], float]
-) -> int | None:
-    """Now and then another row, no dearer where cost decides, and none that is about to answer anyway."""
-    if draw() < 1 - _TRIAL:
-        return None
-    others = usable & (unanswered == 0)
-    others[pick] = False
+    offers: Offers,
+    board: Board,
+    cost: Floats,
+    rows: Ints,
+    pick: int,
+    why: str,
+    near: float,
+    draw: Callable[[], float],
+) -> int:
+    """One of the others, no dearer where cost decides, and none that is about to answer anyway; -1 = there is none."""
+    good = (rows != pick) & (board.unanswered[offers.upstream[rows]] == 0)
     if why == "cheapest":
-        others &= cost <= cost[pick] * (1 + near)
-    rows = np.flatnonzero(others)
-    return int(rows[int(draw() * len(rows))]) if len(rows) else None
+        good &= cost[rows] <= cost[pick] * (1 + near)
+    others = rows[good]
+    return int(others[int(draw() * len(others))]) if len(others) else -1
 
 
-def _others(rank: Floats, usable: Flags, pick: int) -> list[int]:
-    """The fastest besides `pick`, best first."""
-    times = np.where(usable, rank, inf)
-    times[pick] = inf
-    rows = np.argpartition(times, _NAMES - 2)[: _NAMES - 1] if len(times) >= _NAMES else np.arange(len(times))
-    return sorted((row for row in rows.tolist() if times[row] < inf), key=lambda row: (times[row], row))
+def _others(late: Floats, rows: Ints, pick: int) -> list[int]:
+    """Of `rows` those that are least late besides `pick`, best first."""
+    times = late.take(rows)
+    if len(rows) > _NAMES:
+        first = np.argpartition(times, _NAMES - 1)[:_NAMES]
+        rows, times = rows[first], times[first]
+    order = sorted(zip(times.tolist(), rows.tolist(), strict=True))
+    return [row for _, row in order if row != pick][: _NAMES - 1]
 
 
-def _counts(refused: Ints, usable: Flags) -> dict[Refusal, int]:
-    if np.count_nonzero(usable) == len(usable):
-        return {}
-    numbers = np.bincount(refused + 1).tolist()
+def _counts(refused: Ints) -> dict[Refusal, int]:
+    numbers = np.bincount(refused).tolist()
     return {_REFUSALS[number]: rows for number, rows in enumerate(numbers[1:]) if rows}
 
 

@@ -2,9 +2,13 @@
 
 Time to the first token = round trip + overhead + prefill x tokens to read, more with a full KV cache, + waiting for a
 place. Overhead and prefill are learned from answers, and so contain the usual load. To share work between upstreams,
-times are compared as Peak EWMA does: multiplied by one plus the requests in progress, here as a share of those that
-run at once. Were that factor part of the time, answers would teach it away, and nothing would hold the load even.
+times are compared as Peak EWMA does: multiplied by one plus the requests in progress, here as a share of what there is
+at the others. Were that factor part of the time, answers would teach it away, and nothing would hold the load even.
 Load is this POP's own requests, known to the moment, and what the upstream says of everybody's, while that is fresh.
+
+A learned time is old and a matter of chance, the number of requests in progress is neither. If they counted alike, all
+would go where the last answers came a little sooner, until that one queues, then to the next, and so on. So a time
+counts as longer than another only by as much as its own spread does not explain, and what is left to decide is load.
 
 Sources: time by requests in progress, quick rise and slow fall: Peak EWMA of Finagle
 (`com.twitter.finagle.loadbalancer.PeakEwma`) and linkerd2; gains of mean and deviation: RFC 6298, section 2; two
@@ -25,7 +29,9 @@ from edgecache.router.offers import Offers
 _RTT = np.array([0.001, 0.02, 0.02, 0.06])
 """Seconds of a round trip by rank of the tier, until one was measured."""
 _PARALLEL = 32.0
-"""Requests that an upstream runs at once, where neither it nor the config says."""
+"""Requests that an upstream runs at once, where neither it nor the config says. Among such ones it makes no odds."""
+_LIGHT = 1 / 3
+"""Share of them in progress on average below which an even load matters less and less, and a known prefix more."""
 _MOST = 1024.0
 """The most that is believed: who says more would never look crowded."""
 _STALE = 10.0
@@ -38,6 +44,8 @@ _NOISE = 0.002
 """Seconds that no prediction is better than: timers of event loops on both sides."""
 _NOISE_SHARE = 0.05
 """The same, as a share of the time to the first token."""
+_CHANCE = 2.0
+"""Standard deviations by which a time must be longer for that to be no matter of chance."""
 _GAIN, _SPREAD_GAIN = 1 / 8, 1 / 4
 """Weight of one answer in mean and deviation (RFC 6298)."""
 _PEAK = 0.5
@@ -59,8 +67,8 @@ class Prediction(NamedTuple):
 
     `ttft` and `total` are means, to the first and the last token. `late` is the time to the first token that is kept
     with the probability asked for, but no less than somebody has waited there already. `sigma` is the standard
-    deviation of the time to the first token; `work` the part of it that is learned from answers. `rank` is what rows
-    are compared by: `late`, and more the more is in progress.
+    deviation of the time to the first token; `work` the part of it that is learned from answers. For `rank`: `early` is
+    what it takes at least, but for chance; `crowd` the requests in progress as a share of those that run at once.
     """
 
     ttft: Floats
@@ -69,7 +77,8 @@ class Prediction(NamedTuple):
     cost: Floats
     sigma: Floats
     work: Floats
-    rank: Floats
+    early: Floats
+    crowd: Floats
 
 
 def predict(
@@ -88,16 +97,34 @@ def predict(
     work = offers.overhead + offers.prefill * unread
     decode = offers.decode * demand.output_tokens
     rtt = board.rtt.take(rows)
-    ttft = np.where(np.isnan(rtt), _RTT[offers.tier], rtt) + work * (1 + pressure)
-    if queue is not None:
-        ttft += queue * (work + decode) / parallel  # a place is free after that time, shared by all places
+    if np.count_nonzero(unmeasured := np.isnan(rtt)):
+        rtt = np.where(unmeasured, _RTT[offers.tier], rtt)
+    ttft = rtt + work * pressure
+    if queue is not None:  # a place is free after the time of an answer, shared by all places
+        ttft += queue * (work + decode) / parallel
     sigma = _SIGMA * np.maximum(offers.spread, _NOISE + _NOISE_SHARE * ttft)
-    late = np.maximum(ttft + deviations(probability) * sigma, now - board.oldest.take(rows))
-    return Prediction(ttft, late, ttft + decode, cost, sigma, work, late * (1 + crowd))
+    late, early = ttft + deviations(probability) * sigma, ttft - _CHANCE * sigma
+    waited = now - board.oldest.take(rows)
+    if np.count_nonzero(overdue := waited > late):
+        late, early = np.maximum(late, waited), np.where(overdue, waited, early)
+    return Prediction(ttft, late, ttft + decode, cost, sigma, work, early, crowd)
+
+
+def rank(prediction: Prediction, rows: Ints) -> Floats:
+    """What `rows` are compared by, the least is the best: seconds, and more of them the more is in progress there.
+
+    A time is no longer than that of the fastest among them where that may be chance. Load counts by what it is there to
+    what it is on average: that tells them apart whether much is in progress or little, and whatever runs at once.
+    """
+    ttft, early = prediction.ttft.take(rows), prediction.early.take(rows)
+    crowd = prediction.crowd.take(rows)
+    mean = np.maximum(ttft, early)
+    least = float(mean[mean.argmin()])
+    return np.maximum(early, least) * (1 + crowd / (float(crowd.sum()) / len(rows) + _LIGHT))
 
 
 def _load(board: Board, rows: Ints, now: float) -> tuple[Floats, Floats, Floats | None, Floats | float]:
-    """Requests in progress and how many run at once; those ahead of a free place; share that a full cache adds.
+    """Requests in progress and how many run at once; those ahead of a free place; factor of time by a full cache.
 
     What an upstream tells can only add to the own count: others send there too, and a gauge may be old or wrong.
     """
@@ -106,15 +133,18 @@ def _load(board: Board, rows: Ints, now: float) -> tuple[Floats, Floats, Floats 
     parallel = np.where(slots == math.inf, _PARALLEL, slots)
     told = board.told.take(rows)
     if not np.count_nonzero(told > -math.inf):
-        return load, parallel, None, 0.0
+        return load, parallel, None, 1.0
     capacity = board.capacity.take(rows)  # comparisons with what was not told (NaN) are false, fmax leaves it out
     parallel = np.where(capacity >= 1, np.minimum(capacity, _MOST), parallel)
     fresh = np.maximum(told + (_STALE - now), 0) / _STALE
     queued = np.fmax(board.queued.take(rows), 0)
     load += fresh * np.maximum(np.fmax(board.running.take(rows), 0) + queued - load, 0)
     queue = np.fmax(load + 1 - capacity, fresh * queued)
-    full = np.fmax(board.kv.take(rows), _FULL_CACHE) - _FULL_CACHE
-    return load, parallel, queue, fresh * np.minimum(full / (1 - _FULL_CACHE), 1)
+    kv = board.kv.take(rows)
+    if not np.count_nonzero(kv > _FULL_CACHE):
+        return load, parallel, queue, 1.0
+    full = (np.fmax(kv, _FULL_CACHE) - _FULL_CACHE) / (1 - _FULL_CACHE)
+    return load, parallel, queue, 1 + fresh * np.minimum(full, 1)
 
 
 @lru_cache(maxsize=64)
@@ -125,16 +155,16 @@ def deviations(probability: float) -> float:
 
 def learn(
     offers: Offers, name: str, *, rtt: float, tokens: int, ttft: float, predicted: float, work: float | None = None
-) -> None:
+) -> float:
     """A first token came after `ttft` seconds; `predicted` and `work` said so when it was sent, with `tokens` to read.
 
     `work` None = nobody knows what the load added, so it is learned with the rest. Late ones beyond the usual count at
     once, early ones bit by bit: a slow upstream costs more than a fast one that is thought slow. The first answer, and
-    one after a long silence, count in full. Does nothing if `name` is gone.
+    one after a long silence, count in full. Returns its weight, 0 to 1; 0 = `name` is gone, and nothing was learned.
     """
     row = offers.row.get(name)
     if row is None:
-        return
+        return 0.0
     seen, spread = int(offers.seen[row]), float(offers.spread[row])
     answers = int(offers.seen.sum())
     silence = max(answers - int(offers.heard[row]), 0) / (_FORGOTTEN * len(offers))
@@ -159,12 +189,18 @@ def learn(
         offers.prefill[row] = max(prefill + step * size / _SCALE, 0.0)
     offers.seen[row] = seen + 1
     offers.heard[row] = answers + 1
+    return weight
 
 
-def learn_rate(offers: Offers, name: str, tokens: int, seconds: float) -> None:
-    """`tokens` came in the `seconds` after the first. Does nothing if `name` is gone or there were none."""
+def learn_rate(offers: Offers, name: str, tokens: int, seconds: float, weight: float | None = None) -> None:
+    """`tokens` came in the `seconds` after the first. Does nothing if `name` is gone or there were none.
+
+    `weight` None = by how many answers there were.
+    """
     row = offers.row.get(name)
     if row is None or tokens <= 0:
         return
-    weight = max(_GAIN, 1 / max(int(offers.seen[row]), 1)) * min(tokens / _FEW, 1)
+    if weight is None:
+        weight = max(_GAIN, 1 / max(int(offers.seen[row]), 1))
+    weight *= min(tokens / _FEW, 1)
     offers.decode[row] += weight * (max(seconds, 0.0) / tokens - offers.decode[row])

@@ -2,9 +2,10 @@
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from math import inf
 from typing import Any
 
@@ -46,8 +47,9 @@ def choose(board: Board, offers: Offers, demand: Demand | None = None, **argumen
 @dataclass(slots=True, eq=False)
 class Request:
     demand: Demand
-    sent: float
-    choice: Choice
+    came: float
+    sent: float = 0.0
+    choice: Choice = field(default_factory=Choice)
 
 
 @dataclass(slots=True)
@@ -67,16 +69,21 @@ class Server:
 
 @dataclass(slots=True)
 class Seen:
-    """A request that was served."""
+    """A request that was served: how long it `waited` for room before it was `sent`, `ttft` is the time since."""
 
     sent: float
     row: int
     ttft: float
     choice: Choice
+    waited: float = 0.0
 
 
 class Fleet:
-    """Requests that arrive at random, `rate` a second, are chosen for and learned from; the rest is arithmetic."""
+    """Requests that arrive at random, `rate` a second, are chosen for and learned from; the rest is arithmetic.
+
+    `upstreams` are what the configuration says of `servers`. A request that none has room for waits, first come first
+    served, until one of those in progress ends. `robin` gives them out in turn instead of choosing.
+    """
 
     def __init__(
         self,
@@ -84,17 +91,23 @@ class Fleet:
         rate: float,
         *,
         seed: int = 1,
+        upstreams: Sequence[Upstream] | None = None,
         scrape: Callable[[Board, Sequence[Server], float], None] | None = None,
         demand: Callable[[random.Random], Demand] | None = None,
+        level: ServiceLevel = LEVEL,
+        robin: bool = False,
     ) -> None:
-        self.board, self.offers = market(*(upstream(f"u{row}") for row in range(len(servers))))
+        self.board, self.offers = market(*(upstreams or [upstream(f"u{row}") for row in range(len(servers))]))
         self.seen: list[Seen] = []
-        self._servers, self._rate, self._scrape = servers, rate, scrape
+        self.refused: list[Choice] = []
+        self._servers, self._rate, self._scrape, self._level = servers, rate, scrape, level
         self._random = random.Random(seed)
         self._demand = demand or (
             lambda draw: Demand("m", prompt_tokens=draw.randrange(50, 2000), output_tokens=60.0, stream=True)
         )
         self._affinity = Affinity()
+        self._turn = cycle(range(len(servers))) if robin else None
+        self._line: deque[Request] = deque()
         self._waiting: list[list[Request]] = [[] for _ in servers]
         self._events: list[Any] = []
         self._number = count()
@@ -126,10 +139,31 @@ class Fleet:
         if now > seconds:
             return
         self._at(now + self._random.expovariate(self._rate), self._arrive, seconds)
-        demand = self._demand(self._random)
+        self._line.append(Request(self._demand(self._random), now))
+        self._admit(now)
+
+    def _admit(self, now: float) -> None:
+        """Send those who wait, in order, as long as there is room for the first of them."""
+        while self._line:
+            request = self._line[0]
+            request.sent, request.choice = now, self._choose(request.demand, now)
+            if request.choice.wait > 0:
+                return
+            self._line.popleft()
+            if request.choice.names:
+                self._send(now, self.offers.row[request.choice.names[0]], request)
+            else:
+                self.refused.append(request.choice)
+
+    def _choose(self, demand: Demand, now: float) -> Choice:
+        if self._turn is not None:
+            return Choice((self.offers.names[next(self._turn)],))
         known = self._affinity.known(self.offers, demand, now)
-        choice = choose(self.board, self.offers, demand, now=now, draw=self._random.random, known=known)
-        row, request = self.offers.row[choice.names[0]], Request(demand, now, choice)
+        return choose(
+            self.board, self.offers, demand, now=now, draw=self._random.random, known=known, level=self._level
+        )
+
+    def _send(self, now: float, row: int, request: Request) -> None:
         self._waiting[row].append(request)
         self.board.inflight[row] += 1
         self._show(row)
@@ -157,7 +191,9 @@ class Fleet:
         self._waiting[row].remove(request)
         self._show(row)
         ttft, choice = now - request.sent, request.choice
-        self.seen.append(Seen(request.sent, row, ttft, choice))
+        self.seen.append(Seen(request.sent, row, ttft, choice, request.sent - request.came))
+        if self._turn is not None:
+            return
         known = self._affinity.known(self.offers, request.demand, now)[row]
         self._affinity.note(request.demand, self.offers.names[row], now)
         predict.learn(
@@ -178,3 +214,4 @@ class Fleet:
         predict.learn_rate(self.offers, self.offers.names[row], tokens, tokens * server.decode * server.slow(now))
         if server.queue:
             self._start(now, row, server.queue.pop(0))
+        self._admit(now)

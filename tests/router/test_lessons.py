@@ -1,3 +1,6 @@
+import random
+
+import msgspec
 import pytest
 
 from edgecache.router.lessons import Lessons
@@ -47,6 +50,18 @@ async def test_answers_that_come_whole_teach_both_so_that_the_sum_is_right(scene
     for generated in (20, 200):
         total = work(offers, 100) + offers.decode[0] * generated
         assert total == pytest.approx(0.3 + 0.004 * generated, rel=0.5)
+
+
+async def test_however_many_answers_come_whole_chance_shifts_no_time_from_one_part_to_the_other(scene) -> None:
+    pool, pick, offers = scene
+    lessons, draw = Lessons(pool), random.Random(1)
+    for _ in range(2000):
+        rtt, alone = pick.choice.ttft[0] - pick.choice.work[0], work(offers, 100)
+        now = msgspec.structs.replace(pick.choice, ttft=(rtt + alone,), work=(alone,))
+        generated = draw.randrange(20, 200)
+        lessons.whole(pick._replace(choice=now), 100, generated, (0.1 + 0.01 * generated) * draw.uniform(0.7, 1.6))
+    assert 0.07 < work(offers, 100) < 0.2
+    assert 0.008 < offers.decode[0] < 0.015
 
 
 async def test_embeddings_have_only_a_first_time(scene) -> None:

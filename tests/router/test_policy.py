@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from edgecache.config import ServiceLevel
 from edgecache.router import policy
-from edgecache.router.demand import Demand, Feature
+from edgecache.router.demand import Demand, Feature, Prefix
 from edgecache.router.policy import Refusal
 from edgecache.types import Tier
-from tests.router.market import LEVEL, NOW, Fleet, Server, choose, market, upstream
+from tests.router.market import LEVEL, NOW, Fleet, Seen, Server, choose, market, upstream
 
 DEMAND = Demand("m", prompt_tokens=1000, output_tokens=100.0, counted=True)
 
@@ -87,6 +87,42 @@ def test_a_known_prefix_decides_between_upstreams_of_one_price() -> None:
     demand = wanted(prompt_tokens=4000)
     picks = [choose(board, offers, demand, known=known, draw=lambda: draw.random() * 0.99) for _ in range(50)]
     assert {choice.names[0] for choice in picks} == {"u7"}
+
+
+def test_equals_share_although_one_was_a_little_faster_lately_or_its_first_answer_was_slow() -> None:
+    draw = random.Random(1)
+    board, offers = market(*(upstream(name) for name in "abcd"))
+    for row, (overhead, spread) in enumerate(((0.05, 0.01), (0.06, 0.01), (0.055, 0.01), (1.0, 0.5))):
+        offers.overhead[row], offers.prefill[row], offers.spread[row] = overhead, 0.0, spread
+    picked = Counter(choose(board, offers, draw=lambda: draw.random() * 0.99).names[0] for _ in range(400))
+    assert min(picked.values()) > 70, picked
+
+
+def test_the_cheaper_of_those_in_time_is_chosen_however_much_is_in_progress_there() -> None:
+    board, offers = market(upstream("cheap", 1), upstream("dear", 9))
+    board.inflight[0] = 500
+    assert choose(board, offers).names == ("cheap", "dear")
+    offers.overhead[0] = 1.0
+    assert choose(board, offers).names == ("dear", "cheap")
+
+
+def test_of_those_that_know_a_prefix_always_the_same_is_chosen_until_more_is_in_progress_there() -> None:
+    draw = random.Random(1)
+    board, offers = market(*(upstream(f"u{row}") for row in range(6)))
+    known = np.array([0, 3900.0, 0, 3900.0, 3900.0, 0])
+    picked = set()
+    for digest in (b"one", b"two", b"six", b"ten"):
+        demand = wanted(prompt_tokens=4000, prefixes=(Prefix(digest, 3900),))
+        calm = lambda: draw.random() * 0.99  # noqa: E731 - without trials
+        names = {choose(board, offers, demand, known=known, draw=calm).names[0] for _ in range(20)}
+        assert len(names) == 1
+        picked |= names
+    assert 1 < len(picked) <= 3
+    assert picked <= {"u1", "u3", "u4"}
+    board.inflight[offers.row[names.pop()]] = 10
+    assert choose(board, offers, demand, known=known, draw=calm).names[0] in {"u1", "u3", "u4"} - {
+        f"u{board.inflight.argmax()}"
+    }
 
 
 def test_now_and_then_another_that_costs_no_more_is_tried() -> None:
@@ -351,9 +387,11 @@ def test_whoever_is_chosen_passes_every_filter_and_a_refusal_says_why(specs, dem
 @given(st.lists(rows, min_size=1, max_size=6), demands, st.floats(0.001, 5), st.floats(0.2, 10), st.randoms())
 def test_one_that_is_slower_or_dearer_and_else_the_same_is_never_preferred(specs, demand, more, price, draw) -> None:
     specs = [{**each, "price": 1.0} for each in specs]
-    twin = {**specs[0], "overhead": specs[0]["overhead"] + more}
     steady = lambda: draw.random() * 0.99  # noqa: E731 - without trials
-    board, offers = made([specs[0], twin])
+    board, offers = made([specs[0], specs[0]])
+    offers.spread[:] = 0.0  # so that it is no matter of chance
+    for column in (offers.overhead, offers.prefill, offers.decode):
+        column[1] = (column[1] + 0.002) * (1.2 + more)
     assert choose(board, offers, demand, draw=steady).names[:1] != ("u1",)
     twin = {**specs[0], "price": specs[0]["price"] + price}
     board, offers = made([specs[0], twin])
@@ -371,6 +409,79 @@ def test_equals_that_end_nothing_get_nearly_the_same(count, requests, draw) -> N
 
 
 # -------------------------------------------------------------------------------------------------- scenarios
+FULL = 4 * 16 / 0.72
+"""Requests a second that four servers with 16 places can serve."""
+
+
+def times(seen: list[Seen], since: float = 10.0, until: float = inf) -> tuple[float, float]:
+    """Median and 99th percentile of the time to the first token, waiting for room included."""
+    found = [each.waited + each.ttft for each in seen if since <= each.sent < until]
+    p50, p99 = np.quantile(found, [0.5, 0.99])
+    return float(p50), float(p99)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("places", [0, 256], ids=["no capacity told", "a capacity far too high"])
+@pytest.mark.parametrize("load", [0.05, 0.49, 0.66, 0.84])
+def test_equals_whose_capacity_nobody_knows_share_evenly_and_nobody_queues(load, places) -> None:
+    seconds = 300.0 if load < 0.1 else 60.0
+    upstreams = [upstream(f"u{row}", max_concurrency=places) for row in range(4)]
+    found, turns = [], []
+    for seed in (1, 2, 3):
+        fleet = Fleet([Server(slots=16) for _ in range(4)], load * FULL, seed=seed, upstreams=upstreams)
+        found += fleet.run(seconds)
+        turns += Fleet([Server(slots=16) for _ in range(4)], load * FULL, seed=seed, robin=True).run(seconds)
+        assert [fleet.share(row, 10) for row in range(4)] == pytest.approx([0.25] * 4, rel=0.15)
+    (p50, p99), (turns50, turns99) = times(found), times(turns)
+    assert p50 < 1.3 * turns50
+    assert p99 < 1.3 * turns99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [0.3, 0.66])
+def test_of_unequal_ones_the_fast_get_more_than_their_turn(load) -> None:
+    def servers() -> list[Server]:
+        return [Server(slots=16, slow=lambda _, factor=factor: factor) for factor in (1.0, 1.0, 2.0, 4.0)]
+
+    rate = load * FULL * (1 + 1 + 1 / 2 + 1 / 4) / 4
+    fleet = Fleet(servers(), rate)
+    p50, p99 = times(fleet.run(60.0))
+    turns50, turns99 = times(Fleet(servers(), rate, robin=True).run(60.0))
+    assert p50 < 0.9 * turns50
+    assert p99 < 0.7 * turns99
+    assert fleet.share(0, 10) == pytest.approx(fleet.share(1, 10), rel=0.15)
+    assert fleet.share(1, 10) > 2 * fleet.share(2, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [0.1, 0.49])
+def test_one_of_four_that_slows_down_tenfold_costs_little_where_no_capacity_is_known(load) -> None:
+    servers = [Server(slots=16) for _ in range(4)]
+    servers[0].slow = lambda now: 10.0 if now >= 100 else 1.0
+    seen = Fleet(servers, load * FULL).run(200.0)
+    assert times(seen, 100)[1] < 1.5 * times(seen, 10, 100)[1]
+
+
+def test_none_gets_more_than_its_places_and_those_for_whom_there_are_none_wait_in_turn() -> None:
+    upstreams = [upstream(name, max_concurrency=4) for name in "ab"]
+    most = 0
+
+    def watch(board, servers, now) -> None:
+        nonlocal most
+        most = max(most, *board.inflight.tolist())
+
+    fleet = Fleet([Server(), Server()], rate=14.0, upstreams=upstreams, scrape=watch)
+    seen = fleet.run(60.0)
+    assert most == 4
+    assert not fleet.refused
+    came = [each.sent - each.waited for each in sorted(seen, key=lambda each: each.sent)]
+    assert came == sorted(came)
+    waited = [each.waited for each in seen if each.waited > 0]
+    assert len(seen) > len(waited) > 0.2 * len(seen)
+    assert max(each.ttft for each in seen) < 0.5, "they wait here, not there"
+    assert fleet.board.inflight.tolist() == [0, 0]
+
+
 @pytest.mark.slow
 def test_one_of_four_that_slows_down_tenfold_soon_gets_little_and_its_share_when_it_is_well_again() -> None:
     servers = [Server() for _ in range(4)]

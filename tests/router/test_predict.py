@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgecache.config import Price, Upstream
 from edgecache.router.demand import Demand
-from edgecache.router.predict import deviations, learn, learn_rate, predict
+from edgecache.router.predict import deviations, learn, learn_rate, predict, rank
 from edgecache.types import Tier
 from tests.router.market import NOW, RTT, Fleet, Server, market, upstream
 
@@ -22,6 +22,11 @@ def pair():
 
 def predicted(board, offers, demand=DEMAND, known=None, probability=0.9):
     return predict(offers, board, demand, known, probability, NOW)
+
+
+def ranks(board, offers, demand=DEMAND):
+    """What all rows are compared by."""
+    return rank(predicted(board, offers, demand), np.arange(len(offers)))
 
 
 def told(board, row, *, age=0.0, **columns):
@@ -88,28 +93,56 @@ def test_a_request_that_has_just_been_sent_says_nothing() -> None:
 def test_the_more_is_in_progress_the_later_is_the_rank(one: int, other: int) -> None:
     board, offers = pair()
     board.inflight[:] = [one, other]
-    first, second = predicted(board, offers).rank
+    first, second = ranks(board, offers)
     assert (first < second) == (one < other)
+    assert (first == second) == (one == other)
 
 
 def test_requests_in_progress_weigh_more_where_fewer_run_at_once() -> None:
     board, offers = market(upstream("a", max_concurrency=4), upstream("b", max_concurrency=100))
     board.inflight[:] = 3
-    first, second = predicted(board, offers).rank
+    first, second = ranks(board, offers)
     assert first > 1.5 * second
+
+
+@given(st.floats(0.001, 3.0), st.floats(0.001, 3.0), st.floats(0, 0.5), st.integers(1, 60))
+def test_a_time_that_is_longer_by_chance_counts_for_nothing_next_to_load(one, other, spread, inflight) -> None:
+    """One is longer by chance, if its average less two standard deviations is no more than the average of the other."""
+    board, offers = pair()
+    offers.overhead[:], offers.prefill[:], offers.spread[:] = [one, other], 0.0, spread
+    found = predicted(board, offers)
+    slow, fast = (0, 1) if one > other else (1, 0)
+    first, second = ranks(board, offers)[[fast, slow]]
+    by_chance = found.ttft[slow] - 2 * found.sigma[slow] <= found.ttft[fast] * 1.001
+    assert second == pytest.approx(first, rel=2e-3) if by_chance else second > first
+    board.inflight[fast] = inflight
+    first, second = ranks(board, offers)[[fast, slow]]
+    assert first > second or not by_chance
+
+
+def test_load_counts_as_a_share_of_what_there_is_at_the_others() -> None:
+    """So that it tells them apart whatever runs at once, which nobody may have said."""
+    factors = []
+    for scale in (1, 8, 64):
+        board, offers = market(*(upstream(name) for name in "abcd"))
+        board.inflight[:] = np.array([3, 2, 2, 1]) * scale
+        found = ranks(board, offers)
+        factors.append(float(found[0] / found[3]))
+    assert 1 < factors[0] < factors[1] < factors[2] < 5 / 3
+    assert factors[2] > 1.5
 
 
 @pytest.mark.parametrize("load", [{"queued": 20.0}, {"running": 60.0}, {"queued": 40.0, "capacity": 8.0}])
 def test_load_that_an_upstream_tells_counts_less_with_age_and_then_no_more(load) -> None:
-    ranks = []
+    found = []
     for age in (0.0, 5.0, 9.0, 10.0, 60.0):
         board, offers = market(upstream("a"))
         told(board, 0, age=age, **load)
         board.capacity[0] = load.get("capacity", np.nan)
-        ranks.append(float(predicted(board, offers).rank[0]))
-    board.told[0], idle = -np.inf, predicted(board, offers).rank[0]
-    assert ranks[0] > ranks[1] > ranks[2] > ranks[3] == ranks[4]
-    assert ranks[4] >= idle * 0.999
+        found.append(float(ranks(board, offers)[0]))
+    board.told[0], idle = -np.inf, ranks(board, offers)[0]
+    assert found[0] > found[1] > found[2] > found[3] == found[4]
+    assert found[4] >= idle * 0.999
 
 
 @given(
@@ -126,16 +159,18 @@ def test_nothing_that_an_upstream_tells_makes_it_look_less_loaded_than_the_own_c
     board.inflight[:] = inflight
     told(board, 0, age=age, queued=queued, running=running, kv=kv)
     found = predicted(board, offers)
-    assert found.rank[0] >= found.rank[1]
     assert found.ttft[0] >= found.ttft[1]
+    assert found.late[0] >= found.late[1]
+    first, second = ranks(board, offers)
+    assert first >= second
 
 
 def test_who_claims_to_run_any_number_at_once_still_looks_loaded_some_time() -> None:
     board, offers = pair()
     told(board, 0, capacity=1e12, queued=0.0, running=0.0)
     board.inflight[0] = 1024
-    found = predicted(board, offers)
-    assert found.rank[0] == pytest.approx(2 * found.rank[1])
+    first, second = ranks(board, offers)
+    assert first > 2 * second
 
 
 def test_those_ahead_of_a_free_place_are_waited_for() -> None:
