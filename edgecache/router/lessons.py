@@ -17,8 +17,8 @@ class Lessons:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def first(self, pick: Pick, tokens: int, ttft: float) -> float:
-        """The first token came after `ttft`. Returns how much that counted, 0 to 1."""
+    def first(self, pick: Pick, tokens: int, ttft: float, *, least: bool = False) -> float:
+        """The first token came after `ttft`, or had not come by then (`least`). Returns how much it counted, 0 to 1."""
         offers, board, name = self._offers(pick), self._pool.board, pick.client.name
         if offers is None:
             return 0.0
@@ -31,6 +31,7 @@ class Lessons:
             ttft=ttft,
             predicted=pick.choice.ttft[0],
             work=pick.choice.work[0],
+            least=least,
         )
 
     def rest(self, pick: Pick, generated: int, seconds: float) -> None:
@@ -56,7 +57,7 @@ class Lessons:
         expected = pick.choice.ttft[0]
         ttft = waited if stream else waited - (pick.choice.total[0] - expected)
         if ttft > expected:
-            self.first(pick, tokens, ttft)
+            self.first(pick, tokens, ttft, least=True)
 
     def _offers(self, pick: Pick) -> Offers | None:
         offers = self._pool.known(pick.leg.model)

@@ -154,11 +154,20 @@ def deviations(probability: float) -> float:
 
 
 def learn(
-    offers: Offers, name: str, *, rtt: float, tokens: int, ttft: float, predicted: float, work: float | None = None
+    offers: Offers,
+    name: str,
+    *,
+    rtt: float,
+    tokens: int,
+    ttft: float,
+    predicted: float,
+    work: float | None = None,
+    least: bool = False,
 ) -> float:
     """A first token came after `ttft` seconds; `predicted` and `work` said so when it was sent, with `tokens` to read.
 
-    `work` None = nobody knows what the load added, so it is learned with the rest. Late ones beyond the usual count at
+    `work` None = nobody knows what the load added, so it is learned with the rest. `least` = it had not come by then:
+    how far from the mean it would have been is not known, and taken for spread it would excuse the next one. Late ones beyond the usual count at
     once, early ones bit by bit: a slow upstream costs more than a fast one that is thought slow. The first answer, and
     one after a long silence, count in full. Returns its weight, 0 to 1; 0 = `name` is gone, and nothing was learned.
     """
@@ -171,8 +180,9 @@ def learn(
     weight = max(_GAIN, 1 / (seen + 1), 1 - math.exp(-silence))
     if ttft - predicted > _FAR * max(spread, _NOISE + _NOISE_SHARE * predicted):
         weight = max(weight, _PEAK)
-    error = min(abs(ttft - predicted), max(spread, ttft))
-    offers.spread[row] = ttft / 2 if seen == 0 else spread + max(_SPREAD_GAIN, weight) * (error - spread)
+    error = min(abs(ttft - predicted), max(spread, min(ttft, predicted)))  # more than that is no spread but a change
+    if not least:
+        offers.spread[row] = ttft / 2 if seen == 0 else spread + max(_SPREAD_GAIN, weight) * (error - spread)
 
     way = float(_RTT[offers.tier[row]]) if math.isnan(rtt) else rtt
     load = 1.0 if work is None else max((predicted - way) / max(work, _NOISE), 1.0)

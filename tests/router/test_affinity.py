@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from edgecache.router.affinity import Affinity
 from edgecache.router.demand import Demand, Prefix
-from edgecache.router.predict import predict
+from edgecache.router.predict import predict, rank
 from tests.router.market import Fleet, Server, market, upstream
 
 SHORT, LONG = Prefix(b"short", 100), Prefix(b"long", 400)
@@ -105,4 +105,5 @@ def test_a_full_upstream_is_not_chosen_for_what_it_has_read() -> None:
     board.inflight[0] = 10
     known = affinity.known(offers, prompt(LONG), 1.0)
     found = predict(offers, board, prompt(LONG), known, 0.9, 1.0)
-    assert found.rank[0] > found.rank[1]
+    ranks = rank(found, np.arange(2))
+    assert ranks[0] > ranks[1]

@@ -232,8 +232,31 @@ def test_it_gets_slower_in_two_answers_and_faster_in_many() -> None:
     assert slow > 0.7
     teach(offers, 0.1, 0.1)
     assert predicted(board, offers).ttft[0] > 0.7 * slow
-    teach(offers, *[0.1] * 30)
+    teach(offers, *[0.1] * 40)
     assert predicted(board, offers).ttft[0] == pytest.approx(0.1, rel=0.1)
+
+
+def test_one_answer_ten_times_as_late_is_a_change_and_one_half_as_late_again_is_chance() -> None:
+    board, offers = pair()
+    for name in "ab":
+        teach(offers, *[0.1, 0.11] * 40, name=name)
+    teach(offers, 0.15)
+    first, second = ranks(board, offers, Demand("m", prompt_tokens=1000))
+    assert first == second
+    teach(offers, 1.0)
+    first, second = ranks(board, offers, Demand("m", prompt_tokens=1000))
+    assert first > 3 * second
+
+
+def test_who_is_given_up_before_it_answers_is_slower_and_no_more_erratic() -> None:
+    board, offers = pair()
+    for name in "ab":
+        teach(offers, *[0.1] * 80, name=name)
+    spread = float(offers.spread[0])
+    learn(offers, "a", rtt=RTT, tokens=1000, ttft=0.2, predicted=0.1, work=0.098, least=True)
+    assert offers.spread[0] == spread
+    first, second = ranks(board, offers, Demand("m", prompt_tokens=1000))
+    assert first > 1.2 * second
 
 
 def test_an_answer_after_a_long_silence_is_believed_like_a_first_one() -> None:
