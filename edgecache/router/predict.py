@@ -167,9 +167,10 @@ def learn(
     """A first token came after `ttft` seconds; `predicted` and `work` said so when it was sent, with `tokens` to read.
 
     `work` None = nobody knows what the load added, so it is learned with the rest. `least` = it had not come by then:
-    how far from the mean it would have been is not known, and taken for spread it would excuse the next one. Late ones beyond the usual count at
-    once, early ones bit by bit: a slow upstream costs more than a fast one that is thought slow. The first answer, and
-    one after a long silence, count in full. Returns its weight, 0 to 1; 0 = `name` is gone, and nothing was learned.
+    how far from the mean it would have been is not known, and taken for spread it would excuse the next one. Late ones
+    beyond the usual count at once, early ones bit by bit: a slow upstream costs more than a fast one that is thought
+    slow. The first answer, and one after a long silence, count in full. Returns the weight, 0 to 1; 0 = `name` is gone,
+    and nothing was learned.
     """
     row = offers.row.get(name)
     if row is None:
