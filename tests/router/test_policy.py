@@ -390,9 +390,11 @@ def test_one_that_is_slower_or_dearer_and_else_the_same_is_never_preferred(specs
     steady = lambda: draw.random() * 0.99  # noqa: E731 - without trials
     board, offers = made([specs[0], specs[0]])
     offers.spread[:] = 0.0  # so that 20 ms and more are no matter of chance
+    board.oldest[:] = inf  # those that keep somebody waiting are as late as that, whatever they took before
     for column in (offers.overhead, offers.prefill, offers.decode):
         column[1] = (column[1] + 0.02) * (1.2 + more)
     assert choose(board, offers, demand, draw=steady).names[:1] != ("u1",)
+    demand = msgspec.structs.replace(demand, prompt_tokens=max(demand.prompt_tokens, 1))
     twin = {**specs[0], "price": specs[0]["price"] + price}
     board, offers = made([specs[0], twin])
     assert choose(board, offers, demand, draw=steady).names[:1] != ("u1",)

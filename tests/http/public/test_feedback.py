@@ -4,7 +4,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgecache.config import Auth, AuthTenant
+from edgecache.config import Auth, AuthTenant, Cache, Learning
 from tests.conftest import MODEL, Pop
 
 QUESTION = "What is the capital of France"
@@ -32,6 +32,12 @@ class Client:
 
     async def status(self, question: str) -> str:
         return (await self.ask(question))["x-edgecache-status"]
+
+
+@pytest.fixture
+async def pop(start_pop, core) -> Pop:
+    """A POP that asks nobody else whether its hits are right: by chance that would be a word to the contrary."""
+    return await start_pop(core.url, cache=Cache(learning=Learning(sample=0.0)))
 
 
 @pytest.fixture
