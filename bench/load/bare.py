@@ -1,12 +1,12 @@
 """The yardstick of exact hits: a bare aiohttp handler on uvloop that returns the bytes of a file. Prints its URL."""
 
 import argparse
-import asyncio
-import json
 from pathlib import Path
 
 import uvloop
 from aiohttp import web
+
+from bench.load.listening import listen
 
 
 async def serve(body: bytes, content_type: str) -> None:
@@ -16,14 +16,7 @@ async def serve(body: bytes, content_type: str) -> None:
         await request.read()
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", handler)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
-    await asyncio.Event().wait()
+    await listen(handler)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The yardstick of misses: a bare aiohttp proxy on uvloop that passes bytes on as they come. Prints its URL."""
 
 import argparse
-import asyncio
-import json
 
 import aiohttp
 import uvloop
 from aiohttp import web
+
+from bench.load.listening import listen
 
 _CHAT = "/v1/chat/completions"
 
@@ -29,14 +29,7 @@ async def serve(upstream: str) -> None:
                 await response.write_eof()
                 return response
 
-        app = web.Application()
-        app.router.add_post(_CHAT, handler)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
-        await asyncio.Event().wait()
+        await listen(handler)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """The yardstick of balancing: a bare aiohttp pass-through that asks its upstreams in turn. Prints its URL."""
 
 import argparse
-import asyncio
 import itertools
-import json
 
 import aiohttp
 import uvloop
 from aiohttp import web
+
+from bench.load.listening import listen
 
 
 async def serve(upstreams: list[str]) -> None:
@@ -24,14 +24,7 @@ async def serve(upstreams: list[str]) -> None:
                     await response.write(chunk)
                 return response
 
-        app = web.Application()
-        app.router.add_post("/{path:.*}", handler)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
-        await asyncio.Event().wait()
+        await listen(handler)
 
 
 if __name__ == "__main__":

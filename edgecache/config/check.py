@@ -157,7 +157,7 @@ def _router(config: Config) -> Iterator[Finding]:
     """The broker: routes that are never reached, budgets that nobody counts, prompts that could go nowhere."""
     routes = config.router.route
     for index, route in enumerate(routes):
-        if not (route.target or route.fallback or route.small or route.mirror):
+        if not (route.target or route.fallback or route.small or route.mirror or route.gpu or route.gpu_memory):
             yield f"router.route[{index}]", "says nothing about its model"
         if any(each.model == route.model and each.tenant in (None, route.tenant) for each in routes[:index]):
             yield f"router.route[{index}]", "is never reached: an earlier route holds for all of its requests"

@@ -167,6 +167,8 @@ class Route(Section, frozen=True):
     ] = ()
     small: Annotated[SmallModel | None, _doc("a smaller model for what is easy enough")] = None
     mirror: Annotated[Mirror | None, _doc("a new model that is asked for comparison")] = None
+    gpu: Annotated[str, _doc("only upstreams of this `upstream.gpu` answer; empty = any")] = ""
+    gpu_memory: Annotated[Whole, _doc("only upstreams that tell of so many GB of GPU memory answer; 0 = any")] = 0
 
 
 class Hedging(Section, frozen=True):

@@ -33,7 +33,8 @@ class Demand(msgspec.Struct, frozen=True):
 
     `prompt_tokens` and `output_tokens` are estimates (`counted` = by the model's own tokenizer); of the prompt, `size`
     bytes are text and `fixed` tokens are not. `limit` is the most tokens that it may generate. `features` are those of
-    `Feature` as plain bits: arithmetic of flags takes ten times as long. `residency` empty = anywhere. `due` is the
+    `Feature` as plain bits: arithmetic of flags takes ten times as long. `gpu` and `gpu_memory` (GB) are what the
+    model's route asks of its upstreams, empty and 0 = nothing. `residency` empty = anywhere. `due` is the
     monotonic time by which the answer must have ended. `budget` is what is left of the key's, in USD. `prefixes` are
     shortest first. `session` is empty where the client names none; `sticky` is the same for the same question. `easy`
     is the probability that a small model's answer is good enough, None where nobody asked. `function` is the upstream
@@ -52,6 +53,8 @@ class Demand(msgspec.Struct, frozen=True):
     fixed: int = 0
     features: int = 0
     lora: str = ""
+    gpu: str = ""
+    gpu_memory: int = 0
     residency: frozenset[str] = frozenset()
     due: float = inf
     hops: int = 0

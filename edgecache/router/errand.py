@@ -51,7 +51,16 @@ class Errand:
     def group(self) -> Hashable:
         """What all have in common who can be served by the same upstreams: where one finds no room, none does."""
         needs = self.demand
-        return self.legs, needs.residency, needs.features, needs.lora, needs.hops > 0, needs.function
+        return (
+            self.legs,
+            needs.residency,
+            needs.features,
+            needs.lora,
+            needs.gpu,
+            needs.gpu_memory,
+            needs.hops > 0,
+            needs.function,
+        )
 
     def left(self, now: float) -> float:
         """Seconds to its deadline."""

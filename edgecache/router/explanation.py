@@ -46,6 +46,8 @@ def demand(needs: Demand, now: float) -> dict[str, Any]:
         "max_tokens": needs.limit,
         "features": [each.name.lower() for each in Feature if each & needs.features and each.name],
         "lora": needs.lora,
+        "gpu": needs.gpu,
+        "gpu_memory": needs.gpu_memory,
         "residency": sorted(needs.residency),
         "seconds": _finite(needs.due - now),
         "hops": needs.hops,

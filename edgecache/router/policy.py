@@ -15,7 +15,7 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
-from edgecache.config import ServiceLevel
+from edgecache.config import ServiceLevel, Upstream
 from edgecache.router.board import Board, Flags, Floats, Ints
 from edgecache.router.demand import Demand
 from edgecache.router.offers import Offers
@@ -235,6 +235,9 @@ def _by_facts(refused: Ints, offers: Offers, demand: Demand, prediction: Predict
     if demand.features:
         wanted = int(demand.features)
         _refuse(refused, Refusal.CAPABILITY, (offers.features & wanted) != wanted)
+    if demand.gpu or demand.gpu_memory:
+        lacking = np.array([_lacks(facts.upstream, demand) for facts in offers.facts], np.bool_)
+        _refuse(refused, Refusal.CAPABILITY, lacking)
     if demand.lora:
         lacking = np.array([demand.lora not in facts.upstream.loras for facts in offers.facts], np.bool_)
         _refuse(refused, Refusal.CAPABILITY, lacking)
@@ -244,6 +247,11 @@ def _by_facts(refused: Ints, offers: Offers, demand: Demand, prediction: Predict
         _refuse(refused, Refusal.HOPS, offers.tier == _PEER)
     if demand.budget < inf:
         _refuse(refused, Refusal.BUDGET, prediction.cost > demand.budget)
+
+
+def _lacks(upstream: Upstream, demand: Demand) -> bool:
+    """Whether it does not tell of the GPU that the model's route asks for."""
+    return (bool(demand.gpu) and upstream.gpu != demand.gpu) or upstream.gpu_memory < demand.gpu_memory
 
 
 def _by_state(

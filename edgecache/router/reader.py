@@ -78,6 +78,7 @@ class Reader:
         limit = prompt.limit(call.endpoint, call.body)
         service = terms.served_as(wishes.service)
         lora = prompt.lora(call.body)
+        gpu, gpu_memory = routes.gpu(self._settings.route, call.model, call.tenant.id)
         session = _session(call)
         generates = call.endpoint is not Endpoint.EMBEDDINGS
         return Demand(
@@ -93,6 +94,8 @@ class Reader:
             fixed=fixed,
             features=asked.features,
             lora=lora,
+            gpu=gpu,
+            gpu_memory=gpu_memory,
             residency=_common(terms.residency or self._residency, wishes.residency),
             due=deadline.due(call, self._settings.classes, self._clock.monotonic()),
             hops=wishes.hops,

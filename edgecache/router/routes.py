@@ -55,6 +55,12 @@ def small(routes: Sequence[Route], model: str, tenant: str) -> SmallModel | None
     return route.small if route is not None else None
 
 
+def gpu(routes: Sequence[Route], model: str, tenant: str) -> tuple[str, int]:
+    """The class of GPU, and the GB of its memory, that upstreams for `model` must have; empty and 0 = any."""
+    route = _match(routes, model, tenant)
+    return (route.gpu, route.gpu_memory) if route is not None else ("", 0)
+
+
 def names(routes: Sequence[Route], tenant: str) -> tuple[str, ...]:
     """The model names that `tenant` can ask for because a route gives them a meaning."""
     asked = dict.fromkeys(route.model for route in routes)

@@ -116,6 +116,7 @@ def test_settings_that_do_not_fit_together_are_found(raw: dict[str, Any], key: s
         {"upstream": [ONE], "router": {"residency": ["CH"], "discovery": "upstreams.json"}},
         {"upstream": [EU], "router": {"residency": ["EU", "CH"]}},
         {"router": {"route": [ROUTE | {"tenant": "t"}, ROUTE]}},
+        {"router": {"route": [{"model": "m", "gpu_memory": 80}]}},
         {"auth": {"tenant": [TENANT | {"service_class": "realtime", "key": [OWN | {"service_class": "batch"}]}]}},
     ],
 )

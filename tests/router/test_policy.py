@@ -170,6 +170,16 @@ def test_residency_leaves_those_out_that_stand_elsewhere_or_nowhere() -> None:
     assert found == [None, Refusal.RESIDENCY, Refusal.RESIDENCY]
 
 
+def test_the_gpu_that_a_route_asks_for_must_be_told_of() -> None:
+    board, offers = market(
+        upstream("a", gpu="H100", gpu_memory=80), upstream("b", gpu="L4", gpu_memory=24), upstream("c")
+    )
+    assert refusals(board, offers, wanted(gpu="H100")) == [None, Refusal.CAPABILITY, Refusal.CAPABILITY]
+    assert refusals(board, offers, wanted(gpu_memory=24)) == [None, None, Refusal.CAPABILITY]
+    assert refusals(board, offers, wanted(gpu="L4", gpu_memory=80)) == [Refusal.CAPABILITY] * 3
+    assert refusals(board, offers, wanted()) == [None, None, None]
+
+
 def test_features_and_adapters_must_be_there_all_of_them() -> None:
     board, offers = market(upstream("a", loras=("mine",)), upstream("b"), upstream("c", loras=("mine",)))
     able(Feature.TOOLS, offers, 2)

@@ -291,3 +291,9 @@ def test_reading_a_request_of_a_kilobyte_takes_microseconds() -> None:
         reader.demand(call, VECTOR)
         took.append(time.perf_counter() - began)
     assert min(took) < 60e-6
+
+
+def test_the_gpu_that_a_route_asks_for_is_part_of_the_demand() -> None:
+    demand = make_reader(config.Route(model="m", gpu="H100", gpu_memory=80)).demand(make_call())
+    assert (demand.gpu, demand.gpu_memory) == ("H100", 80)
+    assert (make_reader().demand(make_call()).gpu, make_reader().demand(make_call()).gpu_memory) == ("", 0)
