@@ -79,7 +79,7 @@ class Accounts:
             if not entry.gone and (entry.fault is None or entry.fault.fault is not Fault.POOL):
                 self._registry.observe(entry.loaded, entry.fault is None)
             version = entry.loaded.version
-            if self._registry.running(version.tenant, version.name) is not None:  # else it was deleted meanwhile
+            if self._registry.keeps(version):  # else it was deleted meanwhile, and another may have its name
                 self._journal.publish(version.tenant, version.name, _record(entry, outcome))
         for counter, count in counts.items():
             counter.inc(count)

@@ -131,6 +131,10 @@ class Registry:
         self._roster.found((tenant, name))
         return tuple(version for _, version in sorted(self._roster.versions[tenant, name].items()))
 
+    def keeps(self, version: Version) -> bool:
+        """Whether `version` is one of its function: not once that was deleted, whatever has its name since."""
+        return self._roster.versions.get((version.tenant, version.name), {}).get(version.number) is version
+
     # ------------------------------------------------------------------------------------------ start and stop
 
     async def start(self) -> None:

@@ -28,8 +28,8 @@ class Observer:
     def observe(self, _loaded: Loaded, ok: bool) -> None:
         self.seen.append(ok)
 
-    def running(self, _tenant: str, _name: str) -> Any:
-        return None if self.deleted else object()
+    def keeps(self, _version: Version) -> bool:
+        return not self.deleted
 
 
 @pytest.fixture

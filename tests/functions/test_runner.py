@@ -210,6 +210,20 @@ async def test_what_a_version_did_is_forgotten_with_it(pop: Pop) -> None:
     assert runtime.runner.stats(version).calls == 0
 
 
+async def test_a_call_of_a_deleted_function_is_not_told_of_the_next_by_its_name(pop: Pop) -> None:
+    await deploy(pop)
+    runtime = pop.daemon.runtime
+    old = job(pop, "%T")
+    await runtime.registry.delete("default", "puppet")
+    await deploy(pop)
+    with pytest.raises(FunctionFault):
+        await runtime.runner.run(old)  # it was on its way when its function went
+    await runtime.runner.run(job(pop))
+    runtime.runner.flush()
+    (told,) = runtime.journal.records("default", "puppet", Filter(events=("call",)))
+    assert told.outcome == "ok"
+
+
 async def test_seeds_never_come_again(pop: Pop) -> None:
     runner = pop.daemon.runtime.runner
     assert len({runner.seed() for _ in range(1000)}) == 1000
