@@ -7,7 +7,8 @@ belongs to a pair whatever its order. Nothing is decided here.
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from secrets import token_hex
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,7 @@ class Vectors:
             self._embed([text for text in dict.fromkeys(texts) if text not in self._known])
             found = np.stack([self._known[text] for text in texts])
             if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                np.save(file, found)
+                _write(file, lambda out: np.save(out, found))
         self._known.update(zip(texts, found, strict=True))
         return found
 
@@ -170,14 +170,19 @@ class Logits:
                 self._kept |= dict(zip(held["pairs"].tolist(), held["logits"].tolist(), strict=True))
         self._kept |= self._new
         self._new = {}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._file.with_suffix(".new.npz")
-        np.savez(
-            fresh,
-            pairs=np.fromiter(self._kept.keys(), np.int64, len(self._kept)),
-            logits=np.fromiter(self._kept.values(), np.float32, len(self._kept)),
-        )
-        fresh.replace(self._file)
+        kept = self._kept
+        pairs = np.fromiter(kept.keys(), np.int64, len(kept))
+        logits = np.fromiter(kept.values(), np.float32, len(kept))
+        _write(self._file, lambda out: np.savez(out, pairs=pairs, logits=logits))
+
+
+def _write(file: Path, save: Callable[[BinaryIO], None]) -> None:
+    """Write `file` as a whole: other processes may be reading or writing it at this moment."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.{token_hex(8)}.tmp")
+    with draft.open("wb") as out:
+        save(out)
+    draft.replace(file)
 
 
 def _key(a: int, b: int) -> tuple[int, int]:

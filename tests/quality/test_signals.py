@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,15 @@ def test_a_pair_that_is_too_long_has_no_logit(engine) -> None:
 
 def test_without_a_verifier_there_are_no_logits() -> None:
     assert Logits(TEXTS, None).of(0, [1, 2]) == {}
+
+
+def test_who_keeps_the_same_at_once_does_not_read_halves(tmp_path: Path) -> None:
+    texts = TEXTS * 400  # embedded soon, and then much to write
+    rows = Vectors(HashingEmbedder()).of(texts)
+
+    def kept(turn: int) -> bool:
+        return bool((Vectors(HashingEmbedder(), tmp_path / str(turn // 8)).of(texts) == rows).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(kept, range(80)))
+    assert not list(tmp_path.glob("*/*.tmp"))
