@@ -17,15 +17,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks, as they are: every request reads them dozens of times."""
 
-    def now(self) -> float:
-        """Unix time in seconds."""
-        return time.time()  # noqa: TID251 - this is the one place
-
-    def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never going back."""
-        return time.perf_counter()
+    now = staticmethod(time.time)  # noqa: TID251 - this is the one place
+    monotonic = staticmethod(time.perf_counter)
 
 
 class ManualClock:

@@ -130,8 +130,7 @@ class Wishes(msgspec.Struct, frozen=True):
     arrived: float | None = None
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """One request to an upstream and what it took. Times in seconds, `cost` in USD by the price list `price`.
 
     `outcome` is `ok`, `rejected` (the upstream's 4xx), `overloaded`, `failed`, `timeout`, `cut` (it died on the way),
@@ -155,15 +154,14 @@ class Attempt:
     hedge: bool = False
 
 
-@dataclass(slots=True)
-class Account:
+class Account(msgspec.Struct):
     """What one request has cost so far: the attempts that were made for it. `router.ledger` keeps the books.
 
     `open` counts who may still add to it: the request itself and each attempt in progress. `service` is the class in
     which it was served.
     """
 
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = []
     open: int = 1
     service: str = ""
     purpose: Purpose = Purpose.CLIENT

@@ -22,6 +22,7 @@ from edgecache.config import Price, ServiceLevel, Upstream
 from edgecache.router import policy
 from edgecache.router.affinity import Affinity
 from edgecache.router.board import Board
+from edgecache.router.choice import Choice
 from edgecache.router.demand import Demand, Feature, Prefix
 from edgecache.router.offers import Offers, facts
 from edgecache.router.predict import predict
@@ -113,7 +114,7 @@ def variants(there: Market, draw: random.Random) -> dict[str, Callable[[Demand],
         each |= {key: float(each[key]) for key in ("out", "inflight", "slots")}  # as fast as plain numbers are
     none = np.zeros(len(offers))
 
-    def chosen(wanted: Demand) -> policy.Choice:
+    def chosen(wanted: Demand) -> Choice:
         known = affinity.known(offers, wanted, NOW)
         return policy.choose(
             offers, board, wanted, LEVEL, near=0.1, most_out=0.5, now=NOW, draw=draw.random, known=known

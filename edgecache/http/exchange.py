@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -72,6 +72,7 @@ class Books:
         self._services = services
         self._waiting: list[tuple[Exchange, float, float]] = []
         self._models: set[str] = set()
+        self._counters: dict[tuple[str, str, int, str], Any] = {}
         self._times: dict[tuple[str, str], tuple[Any, Any]] = {}
         self._stages: dict[str, Any] = {}
 
@@ -88,10 +89,10 @@ class Books:
         """Book what waits."""
         waiting, self._waiting = self._waiting, []
         access, ledger = self._services.access, self._services.ledger
-        counts: Counter[tuple[str, str, int, str]] = Counter()
+        counts: defaultdict[Any, int] = defaultdict(int)
         times: defaultdict[Any, list[float]] = defaultdict(list)
         for exchange, elapsed, now in waiting:
-            counts[exchange.endpoint, self._model(exchange), exchange.status, exchange.cache] += 1
+            counts[self._requests(exchange)] += 1
             duration, ttft = self._latencies(exchange.endpoint, exchange.cache)
             times[duration].append(elapsed)
             times[ttft].append(exchange.ttft)
@@ -101,10 +102,17 @@ class Books:
                 access.write(_line(exchange, elapsed, now))
             if exchange.endpoint in _METERED:
                 ledger.close(exchange.account, _record(exchange, elapsed, now))
-        for (endpoint, model, status, cache), count in counts.items():
-            self._services.metrics.requests.labels(endpoint, model, str(status), cache).inc(count)
+        for counter, count in counts.items():
+            counter.inc(count)
         for histogram, values in times.items():
             observe_all(histogram, values)
+
+    def _requests(self, exchange: Exchange) -> Any:
+        labels = exchange.endpoint, self._model(exchange), exchange.status, exchange.cache
+        child = self._counters.get(labels)
+        if child is None:
+            child = self._counters[labels] = self._services.metrics.requests.labels(*labels)
+        return child
 
     def _latencies(self, endpoint: str, cache: str) -> tuple[Any, Any]:
         children = self._times.get((endpoint, cache))

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.web_urldispatcher import AbstractRoute
-from multidict import istr
+from multidict import MultiMapping, istr
 
 from edgecache.config import Admin
 from edgecache.errors import EdgeCacheError, Forbidden, Overloaded, RateLimited
@@ -32,17 +32,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_ID_HEADERS = (istr("X-Client-Request-Id"), istr("X-Request-Id"))
-_CONTROLS = tuple(
-    istr(name)
-    for name in (
-        "Cache-Control",
-        "EdgeCache-Mode",
-        "EdgeCache-TTL",
-        "EdgeCache-Threshold",
-        "EdgeCache-Namespace",
-        "EdgeCache-Tags",
-    )
-)
+_CONTROLS = tuple(map(istr, directives.HEADERS))
 _NO_CONTROLS = Controls()
 _WISHES = tuple(map(istr, wishes.HEADERS))
 _TENANT = istr("EdgeCache-Tenant")
@@ -98,7 +88,7 @@ def request_id(services: Services, headers: Mapping[str, str]) -> str:
 
 
 def call_of(
-    services: Services, endpoint: Endpoint, raw: bytes, headers: Mapping[str, str], *, tenant: Tenant, request_id: str
+    services: Services, endpoint: Endpoint, raw: bytes, headers: MultiMapping[str], *, tenant: Tenant, request_id: str
 ) -> Call:
     """A request body and its headers as a validated call; raises BadRequest, or Forbidden for a model not allowed."""
     limits = services.config.limits
@@ -122,7 +112,7 @@ def call_of(
     )
 
 
-def _controls(headers: Mapping[str, str]) -> Controls:
+def _controls(headers: MultiMapping[str]) -> Controls:
     for name in _CONTROLS:  # most requests have none, and looking is cheaper than reading all headers
         if name in headers:
             return directives.controls(headers)

@@ -33,7 +33,9 @@ one connection it cost the next request half a millisecond. Until then the fligh
 
 @dataclass(slots=True)
 class Transcript:
-    """What the upstream said: the body of a JSON answer or the events of a stream. `ended` = it ended well.
+    """What the upstream said: the body of a JSON answer, once it is over, or the events of a stream.
+
+    `ended` = it ended well.
 
     `usage` is what it took, once it is over; `small` = a small model has answered in place of the one asked for.
     """
@@ -119,9 +121,9 @@ class Flight:
             self._close()
             self._task.cancel()
 
-    async def changed(self) -> None:
-        """Wait for the next part or the end."""
-        await self._changed.wait()
+    def changed(self) -> Awaitable[object]:
+        """To wait for the next part of a stream, or the end."""
+        return self._changed.wait()
 
     def advance(self, position: int) -> None:
         """A listener has taken `position` bytes; the upstream may be read on."""
@@ -171,9 +173,8 @@ class Flight:
                 self._note(chunk.events, sum(map(len, chunk.events)))
                 await self._append(chunk.visible)
         else:
-            script.body = await answer.read()
+            script.body = await answer.read()  # no part of it is of use to anybody: they are told of the end
             self._note([], len(script.body))
-            await self._append(script.body)
         script.lifetime = answer.lifetime  # a stream that another upstream has continued is not kept
         script.ended = True
 
@@ -213,7 +214,7 @@ def _ends_answer(events: list[bytes]) -> bool:
 
 
 class Listener(AsyncIterator[bytes]):
-    """One client's view of a flight: an iterator over the bytes, which raises what the flight ended with.
+    """One client's view of a flight: an iterator over the bytes of a stream, which raises what the flight ended with.
 
     What has not ended by the listener's own deadline raises UpstreamTimeout, or UpstreamDied once it has had some.
     """
@@ -226,7 +227,7 @@ class Listener(AsyncIterator[bytes]):
         self._closed = False
 
     async def head(self) -> Transcript:
-        """Wait for the first byte of the answer; raises what the upstream failed with if none comes."""
+        """Wait for a JSON answer, or the first byte of a stream; raises what the upstream failed with if none comes."""
         while not self.flight.parts and not self.flight.over:
             await self._in_time(self.flight.changed())
         if not self.flight.parts and self.flight.error is not None:
@@ -255,10 +256,6 @@ class Listener(AsyncIterator[bytes]):
         self._position += len(part)
         flight.advance(self._position)
         return part
-
-    async def whole(self) -> bytes:
-        """The complete body."""
-        return b"".join([part async for part in self])
 
     async def landed(self) -> Entry | None:
         """Wait for the end; the stored entry, or None if the answer could not be kept."""

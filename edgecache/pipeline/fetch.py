@@ -1,10 +1,8 @@
 """The answer of an upstream as a reply: streamed on as it comes, shared with identical requests, kept if complete."""
 
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Hashable
 
-import msgspec
+from msgspec import structs
 
 from edgecache.clock import Clock
 from edgecache.errors import EdgeCacheError, NotCached, Overloaded, UpstreamError
@@ -12,6 +10,7 @@ from edgecache.pipeline.coalesce import Flights, Listener, Transcript
 from edgecache.pipeline.fill import Filler, Ticket
 from edgecache.pipeline.replay import Replay
 from edgecache.router import deadline
+from edgecache.router.answer import RoutedAnswer
 from edgecache.router.dispatch import Dispatcher
 from edgecache.telemetry.metrics import Metrics
 from edgecache.telemetry.trace import Trace
@@ -43,36 +42,45 @@ class Fetcher:
         self._metrics = metrics
 
     async def bypass(self, call: Call, info: CacheInfo, trace: Trace) -> Reply:
-        """The upstream's answer, neither shared nor kept."""
-        with _said(call, info):
-            return await self._passed(call, info, trace)
+        """The upstream's answer, neither shared nor kept, and so without a flight.
 
-    async def _passed(self, call: Call, info: CacheInfo, trace: Trace) -> Reply:
-        listener = self._flights.start(lambda: self._dispatcher.dispatch(call), _keep_nothing)
-        return await self._reply(listener, info, trace)
+        Raises NotCached instead where only a stored answer was asked for.
+        """
+        try:
+            _may_go_upstream(call)
+            with trace.stage("upstream"):
+                answer = await self._dispatcher.dispatch(call)
+                reply = _reply(answer, info, b"" if answer.streaming else await answer.read())
+        except EdgeCacheError as error:
+            error.cache = info
+            raise
+        if answer.streaming:
+            reply.chunks = _Passing(answer)
+        return reply
 
     async def miss(self, ticket: Ticket, info: CacheInfo, trace: Trace) -> Reply:
         """The upstream's answer, shared with identical requests in progress, and kept.
 
         Raises NotCached instead where only a stored answer was asked for.
         """
-        with _said(ticket.call, info):
-            return await self._fetched(ticket, info, trace)
-
-    async def _fetched(self, ticket: Ticket, info: CacheInfo, trace: Trace) -> Reply:
         sharing = ticket.settings.coalesce and not ticket.decision.refresh
-        for _ in range(_JOINS if sharing else 0):
-            listener = self._flights.join(_key(ticket), self._left(ticket.call))
-            if listener is None:
-                break
-            if (reply := await self._collapse(listener, ticket, info, trace)) is not None:
-                return reply
-        return await self._reply(self._start(ticket, sharing=sharing), info, trace)
+        try:
+            _may_go_upstream(ticket.call)
+            for _ in range(_JOINS if sharing else 0):
+                listener = self._flights.join(_key(ticket), self._left(ticket.call))
+                if listener is None:
+                    break
+                if (reply := await self._collapse(listener, ticket, info, trace)) is not None:
+                    return reply
+            return await self._flown(self._start(ticket, sharing=sharing), info, trace)
+        except EdgeCacheError as error:
+            error.cache = info
+            raise
 
     async def renew(self, ticket: Ticket) -> None:
         """Fetch and keep a new answer that nobody waits for; one at a time for each key. Never raises UpstreamError."""
         if (listener := self._flights.join(_key(ticket))) is None:
-            listener = self._start(replace(ticket, call=background(ticket.call, Purpose.RENEW)), sharing=True)
+            listener = self._start(structs.replace(ticket, call=background(ticket.call, Purpose.RENEW)), sharing=True)
         try:
             await listener.landed()
         finally:
@@ -108,7 +116,7 @@ class Fetcher:
         info.collapsed = True
         try:
             if listener.flight.shape == _shape(ticket.call):
-                return await self._reply(listener, info, trace)
+                return await self._flown(listener, info, trace)
             with trace.stage("upstream"):
                 entry = await listener.landed()
         except (UpstreamError, Overloaded):
@@ -129,16 +137,15 @@ class Fetcher:
         now = self._clock.monotonic()
         return deadline.due(call, self._dispatcher.settings.classes, now) - now
 
-    async def _reply(self, listener: Listener, info: CacheInfo, trace: Trace) -> Reply:
+    async def _flown(self, listener: Listener, info: CacheInfo, trace: Trace) -> Reply:
+        """What comes of the flight that `listener` listens to."""
         try:
             with trace.stage("upstream"):
                 script = await listener.head()
-                body = b"" if script.streaming else await listener.whole()
         except BaseException:
             await listener.aclose()
             raise
-        info.fwd_status = script.status
-        reply = _reply(script, info, body)
+        reply = _reply(script, info, script.body)
         if script.streaming:
             reply.chunks = listener
         else:
@@ -146,22 +153,35 @@ class Fetcher:
         return reply
 
 
+class _Passing(AsyncIterator[bytes]):
+    """The bytes of a stream that nobody shares, as they come; its end frees the upstream."""
+
+    def __init__(self, answer: RoutedAnswer) -> None:
+        self._answer = answer
+        self._chunks = answer.chunks()
+
+    async def __anext__(self) -> bytes:
+        async for chunk in self._chunks:
+            if chunk.visible:
+                return chunk.visible
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Give the answer up, if it has not ended."""
+        await self._chunks.aclose()
+        await self._answer.aclose()  # chunks that were never begun have nothing to close
+
+
 def background(call: Call, purpose: Purpose) -> Call:
     """`call` as a request of this POP's own, for which nobody waits: in the last class, on an account of its own."""
-    wishes = msgspec.structs.replace(call.wishes, service=ServiceClass.BATCH, deadline=None, arrived=None)
-    return msgspec.structs.replace(call, purpose=purpose, wishes=wishes, account=None)
+    wishes = structs.replace(call.wishes, service=ServiceClass.BATCH, deadline=None, arrived=None)
+    return structs.replace(call, purpose=purpose, wishes=wishes, account=None)
 
 
-@contextmanager
-def _said(call: Call, info: CacheInfo) -> Iterator[None]:
-    """Errors that leave the block say how the cache handled the request; RFC 9111, 5.2.1.7: only-if-cached is one."""
-    try:
-        if call.controls.only_if_cached:
-            raise NotCached("No stored answer fits this request, and only-if-cached was asked for.")
-        yield
-    except EdgeCacheError as error:
-        error.cache = info
-        raise
+def _may_go_upstream(call: Call) -> None:
+    """Raises NotCached where only a stored answer was asked for (RFC 9111, section 5.2.1.7)."""
+    if call.controls.only_if_cached:
+        raise NotCached("No stored answer fits this request, and only-if-cached was asked for.")
 
 
 def _key(ticket: Ticket) -> Hashable:
@@ -177,14 +197,15 @@ async def _keep_nothing(_script: Transcript) -> Entry | None:
     return None
 
 
-def _reply(script: Transcript, info: CacheInfo, body: bytes) -> Reply:
-    failed = script.status >= 400
+def _reply(said: Transcript | RoutedAnswer, info: CacheInfo, body: bytes) -> Reply:
+    info.fwd_status = said.status
+    failed = said.status >= 400
     return Reply(
-        script.status,
+        said.status,
         info,
-        content_type="application/json" if failed else script.content_type,
-        body=openai.normalise_error(script.status, body) if failed else body,
-        upstream=script.upstream,
-        headers=script.headers,
-        usage=lambda: script.usage,
+        content_type="application/json" if failed else said.content_type,
+        body=openai.normalise_error(said.status, body) if failed else body,
+        upstream=said.upstream,
+        headers=said.headers,
+        usage=lambda: said.usage,
     )

@@ -3,10 +3,10 @@
 import asyncio
 import random
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
 
 import msgspec
 import orjson
+from msgspec import structs
 
 from edgecache.cache import admission, policy
 from edgecache.cache.admission import Rates
@@ -37,8 +37,7 @@ Landed = Callable[[Finished, Entry | None], None]
 """Told of an answer that ended well, and of its entry if it was stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """What is known about an answer before it arrives.
 
     `token` orders the fill against purges (see `store.entries`); `purge` is the last purge before the request.
@@ -57,7 +56,7 @@ class Ticket:
 
     def sent_as(self, call: Call) -> "Ticket":
         """This ticket, with `call` going upstream in place of its own."""
-        return self if call is self.call else replace(self, call=call, variant=(call.upstream, call.raw))
+        return self if call is self.call else structs.replace(self, call=call, variant=(call.upstream, call.raw))
 
 
 class Filler:
@@ -109,7 +108,7 @@ class Filler:
             try:
                 vector = await self._embedder.embed(entry.text, deadline=_EMBED_DEADLINE)
             except TextTooLong:
-                entry = msgspec.structs.replace(entry, held="")  # never compared: nothing to hold back
+                entry = structs.replace(entry, held="")  # never compared: nothing to hold back
             except EmbedError:
                 pass  # the entry then hits exactly only
         try:
@@ -127,7 +126,7 @@ class Filler:
         except StoreError as error:
             if error.code != WRITER_ENTRIES:
                 raise
-            entry = msgspec.structs.replace(entry, held=WRITER_ENTRIES)
+            entry = structs.replace(entry, held=WRITER_ENTRIES)
             await self._semantic.store(entry, None, token=token)
         return entry
 

@@ -109,13 +109,13 @@ class Lookup:
     def bypassed(self, decision: Decision) -> CacheInfo:
         """What is told of a request that leaves the cache out; counts it."""
         reason = decision.bypass or "error"
-        self._metrics.lookups.labels("bypass", reason).inc()
+        self._books.count("bypass", reason)
         return CacheInfo(CacheStatus.BYPASS, fwd="bypass", detail=reason)
 
     def missed(self, decision: Decision, exact: Found, near: Found) -> CacheInfo:
         """What is told of a request that goes upstream, by what the two lookups found; counts it."""
         reason = near.reason if exact.entry is None else exact.reason
-        self._metrics.lookups.labels("miss", reason).inc()
+        self._books.count("miss", reason)
         if decision.refresh:
             return CacheInfo(CacheStatus.REFRESH, fwd="request")
         fwd = "stale" if exact.entry is not None else "miss"
@@ -194,19 +194,22 @@ class Lookup:
 
 
 class _Books:
-    """The counters of hits, looked up once: finding a labelled counter costs more than counting."""
+    """The counters of lookups, looked up once: finding a labelled counter costs more than counting."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._hits: dict[tuple[str, str], Counter] = {}
+        self._results: dict[tuple[str, str], Counter] = {}
         self._prompt = metrics.tokens_saved.labels("prompt")
         self._completion = metrics.tokens_saved.labels("completion")
 
-    def hit(self, entry: Entry, result: str, reason: str) -> None:
-        counter = self._hits.get((result, reason))
+    def count(self, result: str, reason: str) -> None:
+        counter = self._results.get((result, reason))
         if counter is None:
-            counter = self._hits[result, reason] = self._metrics.lookups.labels(result, reason)
+            counter = self._results[result, reason] = self._metrics.lookups.labels(result, reason)
         counter.inc()
+
+    def hit(self, entry: Entry, result: str, reason: str) -> None:
+        self.count(result, reason)
         if entry.prompt_tokens:
             self._prompt.inc(entry.prompt_tokens)
         if entry.completion_tokens:

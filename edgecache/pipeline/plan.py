@@ -5,7 +5,7 @@ bytes. Nothing about an answer is remembered here, so nothing can be stale: both
 settings.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from edgecache.cache import key as keys
 from edgecache.cache import policy
@@ -20,8 +20,7 @@ _LARGEST = 8192
 _Request = tuple[bytes, str, Endpoint, Controls]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`key` is None where the cache is bypassed."""
 
     decision: Decision

@@ -6,7 +6,8 @@ function whose manifest says so.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec import structs
 
 from edgecache.cache.policy import Decision
 from edgecache.config import Cache, HitPolicy
@@ -98,7 +99,7 @@ class Pipeline:
             near = DECLINED
 
         info = self._lookup.missed(decision, exact, near)
-        ticket = replace(ticket, vector=vector, landed=self._shadow.watch(ticket, near))
+        ticket = structs.replace(ticket, vector=vector, landed=self._shadow.watch(ticket, near))
         return await self._fetch(ticket, info, exact.entry, functions, trace)
 
     def hit(self, call: Call, trace: Trace, request_id: str, headers: Mapping[str, str]) -> Reply | None:

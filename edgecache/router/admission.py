@@ -75,6 +75,8 @@ class Admission:
 
     def __init__(self, max_waiting: int, *, clock: Clock, metrics: Metrics) -> None:
         self.max_waiting = max_waiting
+        self.waiting = 0
+        """Requests of all classes that wait."""
         self._clock = clock
         self._shed = metrics.shed
         self._gauges = {service: metrics.waiting.labels(service.value) for service in ServiceClass}
@@ -86,11 +88,6 @@ class Admission:
         self._again = False
         self._walking = False
         self._polling = False
-
-    @property
-    def waiting(self) -> int:
-        """Requests of all classes that wait."""
-        return sum(map(len, self._lines.values()))
 
     def crowded(self, service: ServiceClass, group: Hashable) -> bool:
         """Whether a newcomer has to wait since somebody does who needs the same and is of no lesser class."""
@@ -223,6 +220,7 @@ class Admission:
         if not any(line.count(waiter.group) for line in self._lines.values()):
             self._pace(waiter.group, waiter.since).begin(waiter.since)
         self._lines[waiter.service].add(waiter)
+        self.waiting += 1
         self._gauges[waiter.service].inc()
         if not self._polling:
             self._polling = True
@@ -233,6 +231,7 @@ class Admission:
         line = self._lines[waiter.service]
         if waiter not in line:
             return
+        self.waiting -= 1
         if served:
             line.serve(waiter)
         else:

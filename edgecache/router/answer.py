@@ -50,7 +50,7 @@ class RoutedAnswer:
         self._tasks = handing.tasks
         self._continuation = handing.continuation if continuation.allowed(errand.call) else None
         self._written, self._tokens = "", 0
-        self._deadline = asyncio.Event()
+        self._late = False
         self._timer: asyncio.TimerHandle | None = None
         if run.over:
             errand.close()
@@ -61,7 +61,7 @@ class RoutedAnswer:
     def usage(self) -> Usage:
         """What the answer took so far, in tokens; of one that was continued, all of its parts."""
         said = self._run.usage
-        return said._replace(completion=said.completion + self._tokens)
+        return said._replace(completion=said.completion + self._tokens) if self._tokens else said
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """The events of a stream, as they arrive. Raises `UpstreamDied` as `UpstreamAnswer.chunks` does."""
@@ -99,6 +99,8 @@ class RoutedAnswer:
 
     async def aclose(self) -> None:
         """Give the answer up: unless it was read to its end, the connection is closed at once."""
+        if self._errand.closed:
+            return
         if self._timer is not None:
             self._timer.cancel()
         await self._run.aclose()
@@ -106,30 +108,26 @@ class RoutedAnswer:
 
     def _expire(self) -> None:
         """The deadline: the connection goes, and whoever reads finds out."""
-        self._deadline.set()
+        self._late = True
         if self._run.answer is not None:
             self._tasks.spawn(self._run.answer.aclose(), name="deadline")
 
     async def _resumed(self, died: UpstreamDied) -> Running | None:
         """Who goes on after the stream has died, if anybody does."""
-        run = self._run
-        self._run.died(self._ending(died), deadline=self._deadline.is_set())
-        if self._continuation is None or self._deadline.is_set() or run.answer is None or run.answer.meter.finished:
+        run, late = self._run, self._late
+        run.died(self._ending(died), deadline=late)
+        if self._continuation is None or late or run.answer is None or run.answer.meter.finished:
             return None
         self._written += run.answer.meter.text()
         self._tokens += run.usage.completion
         following = await self._continuation.resume(self._errand, run, self._written, self._tokens)
-        if following is not None and self._deadline.is_set():
+        if following is not None and self._late:
             await following.aclose()
             return None
         return following
 
     def _ending(self, died: UpstreamDied) -> UpstreamDied:
-        return (
-            UpstreamDied(f"{self._run.name} did not end its answer by the deadline")
-            if self._deadline.is_set()
-            else died
-        )
+        return UpstreamDied(f"{self._run.name} did not end its answer by the deadline") if self._late else died
 
     def _split(self, chunk: Chunk) -> tuple[Chunk, Chunk | None]:
         """Where the stream may be continued, an error event is kept back: it is no error if somebody goes on."""

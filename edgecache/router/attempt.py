@@ -107,6 +107,7 @@ class Running:
         self._sent = self._first = desk.clock.monotonic()
         self._out = self._safe = False
         self._outcome = ""
+        self._usage: Usage | None = None
         self.record = Attempt(
             upstream.name, upstream.tier.value, upstream.region, pick.leg.model, price=self._price.version, hedge=hedge
         )
@@ -117,6 +118,8 @@ class Running:
     @property
     def usage(self) -> Usage:
         """The tokens that it took so far."""
+        if self._usage is not None:  # it is over
+            return self._usage
         if not self._out or (self.failure is not None and self.failure.kind in _FREE):
             return Usage(0, 0, 0, estimated=False)
         if self.answer is None:
@@ -133,9 +136,19 @@ class Running:
         if limit == 0.0:
             self._time_out(0.0, last=last)
             return
+        if not self._allowed():
+            self._desk.metrics.residency_violations.inc()
+            self._fail("residency", ResidencyRefused(f"{self.name} stands where these prompts must not go."))
+            return
+        self._out = True
         try:
             async with asyncio.timeout(limit):
-                await self._receive()
+                answer = self.answer = await self.pick.client.open(self._errand.call, self._sending(limit))
+                if answer.streaming and answer.status < 300:
+                    await self._begin(answer)
+                else:
+                    self.body = await answer.read()
+                    self._judge(answer, self.body)
         except TimeoutError:
             self._time_out(limit or 0.0, last=last)
         except UpstreamError as error:
@@ -154,7 +167,8 @@ class Running:
         if self.over:
             return
         self.over = True
-        desk, record, usage = self._desk, self.record, self.usage
+        desk, record = self._desk, self.record
+        self._usage = usage = self.usage
         if outcome == "rejected":
             usage = Usage(0, 0, 0, estimated=False)
         self.pick.slot.leave(usage.prompt + usage.completion)
@@ -164,7 +178,7 @@ class Running:
         desk.ledger.end(self._errand.account, record)
         self._report(outcome)
         desk.admission.released()
-        desk.afterwards.do(lambda: self._booked(outcome, usage))
+        desk.afterwards.do(self._booked)
 
     def died(self, error: UpstreamError, *, deadline: bool = False) -> None:
         """The stream broke off after its first token."""
@@ -185,30 +199,13 @@ class Running:
         limit = min(left, patience)
         return (None if limit == math.inf else max(0.0, limit)), left <= patience
 
-    async def _receive(self) -> None:
-        if not self._allowed():
-            self._desk.metrics.residency_violations.inc()
-            refused = ResidencyRefused(f"{self.name} stands where these prompts must not go.")
-            self._fail("residency", refused)
-            return
-        call, client = self._errand.call, self.pick.client
-        self._out = True
-        answer = self.answer = await client.open(call, self._sending())
-        if answer.streaming and answer.status < 300:
-            await self._begin(answer)
-        else:
-            self.body = await answer.read()
-            self._judge(answer, self.body)
-
     def _allowed(self) -> bool:
         """The last look before a prompt leaves: at the client that sends it, whatever the choice was made from."""
         place = self.pick.client.settings.jurisdiction
-        return all(
-            not residency or place in residency
-            for residency in (self._errand.demand.residency, self._errand.call.tenant.terms.residency)
-        )
+        wished, allowed = self._errand.demand.residency, self._errand.call.tenant.terms.residency
+        return (not wished or place in wished) and (not allowed or place in allowed)
 
-    def _sending(self) -> Sending:
+    def _sending(self, limit: float | None) -> Sending:
         errand, level = self._errand, self._errand.level
         left = errand.left(self._sent)
         model = self.pick.leg.model
@@ -221,6 +218,7 @@ class Running:
             idle_timeout=level.inter_token_timeout if errand.call.stream else 0.0,
             due=None if left == math.inf else left,
             hops=errand.demand.hops + 1,
+            patience=limit or 0.0,
         )
 
     async def _begin(self, answer: UpstreamAnswer) -> None:
@@ -285,27 +283,22 @@ class Running:
         desk.affinity.note(self._errand.demand, self.name, self._first)
         desk.lessons.first(self.pick, self._prompt, self.record.ttft)
 
-    def _booked(self, outcome: str, usage: Usage) -> None:
-        """What follows from the end, and can wait."""
-        self._desk.counts.ended(self.record, self._errand.call.purpose)
-        if outcome == "ok" and self.stream is None:
-            self._desk.affinity.note(self._errand.demand, self.name, self._desk.clock.monotonic())
-        self._teach(outcome, usage)
-
-    def _teach(self, outcome: str, usage: Usage) -> None:
-        """Let predictions and estimates learn from an answer that has ended well, or was too late."""
-        record, lessons = self.record, self._desk.lessons
-        if outcome in {"hedge_lost", "timeout"} and not self._safe:
-            lessons.late(self.pick, self._prompt, record.seconds, stream=self._errand.call.stream)
-        if outcome != "ok":
+    def _booked(self) -> None:
+        """What follows from the end, and can wait: predictions and estimates learn from what ended well or too late."""
+        desk, errand, record = self._desk, self._errand, self.record
+        desk.counts.ended(record, errand.call.purpose)
+        if record.outcome in {"hedge_lost", "timeout"} and not self._safe:
+            desk.lessons.late(self.pick, self._prompt, record.seconds, stream=errand.call.stream)
+        if record.outcome != "ok":
             return
         if self.stream is None:
-            lessons.whole(self.pick, self._prompt, usage.completion, record.seconds)
-        elif (seconds := record.seconds - record.ttft) > 0 and usage.completion > 1:
-            self._desk.counts.rate(record, (usage.completion - 1) / seconds)
-            lessons.rest(self.pick, usage.completion - 1, seconds)
-        if not usage.estimated and not self._written:
-            self._desk.reader.learn(self._errand.call, self._errand.demand, usage.prompt, usage.completion)
+            desk.affinity.note(errand.demand, self.name, desk.clock.monotonic())
+            desk.lessons.whole(self.pick, self._prompt, record.completion_tokens, record.seconds)
+        elif (seconds := record.seconds - record.ttft) > 0 and record.completion_tokens > 1:
+            desk.counts.rate(record, (record.completion_tokens - 1) / seconds)
+            desk.lessons.rest(self.pick, record.completion_tokens - 1, seconds)
+        if not record.estimated and not self._written:
+            desk.reader.learn(errand.call, errand.demand, record.prompt_tokens, record.completion_tokens)
 
 
 def _kind(error: UpstreamError) -> str:

@@ -36,9 +36,9 @@ class Demand(msgspec.Struct, frozen=True):
     `Feature` as plain bits: arithmetic of flags takes ten times as long. `gpu` and `gpu_memory` (GB) are what the
     model's route asks of its upstreams, empty and 0 = nothing. `residency` empty = anywhere. `due` is the
     monotonic time by which the answer must have ended. `budget` is what is left of the key's, in USD. `prefixes` are
-    shortest first. `session` is empty where the client names none; `sticky` is the same for the same question. `easy`
-    is the probability that a small model's answer is good enough, None where nobody asked. `function` is the upstream
-    that a function has chosen.
+    shortest first. `session` is empty where the client names none; `sticky` is the same for the same question, and
+    empty where the model has no targets. `easy` is the probability that a small model's answer is good enough, None
+    where nobody asked. `function` is the upstream that a function has chosen.
     """
 
     model: str

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -122,7 +123,7 @@ class Dispatcher:
         Raises `ModelNotFound`, `ResidencyRefused`, `BadRequest` (too long, or more than any upstream can do),
         `RateLimited` (budget), `Overloaded`, or the `UpstreamError` of the last attempt.
         """
-        errand = self._errand(call, vector)
+        errand = self._opened(call, vector)
         handed = False
         try:
             run = await self._answered(errand)
@@ -133,50 +134,50 @@ class Dispatcher:
             if not handed:
                 errand.close()
 
-    def _errand(self, call: Call, vector: Vector | None) -> Errand:
-        demand = self._demand(call, vector)
-        tokens = demand.prompt_tokens + math.ceil(demand.output_tokens)
-        reservation = self._limits.reserve(call.tenant, tokens) if call.purpose in _LIMITED else None
-        account: Account = call.account if call.account is not None else self._desk.ledger.open(call)
+    def _opened(self, call: Call, vector: Vector | None) -> Errand:
+        """The errand for `call`, with what it holds of limits and budgets. Raises `RateLimited`."""
+        ledger, hedging = self._desk.ledger, self.settings.hedging
+        errand = self._errand(call, vector, call.account if call.account is not None else ledger.open(call))
+        demand, account = errand.demand, errand.account
+        if call.purpose in _LIMITED:
+            tokens = demand.prompt_tokens + math.ceil(demand.output_tokens)
+            errand.reservation = self._limits.reserve(call.tenant, tokens)
         account.service = demand.service.value
-        ledger = self._desk.ledger
-        errand = Errand(
-            call, demand, self._level(demand), account, self._legs(call, demand), reservation, let_go=ledger.release
-        )
+        errand.let_go = ledger.release
         ledger.hold(account)
-        self._retries.earn(self.settings.hedging)
-        self._hedges.earn(self.settings.hedging)
+        self._retries.earn(hedging)
+        self._hedges.earn(hedging)
         return errand
 
-    def _demand(self, call: Call, vector: Vector | None) -> Demand:
+    def _errand(self, call: Call, vector: Vector | None, account: Account) -> Errand:
+        """What `call` needs and may try; it holds nothing yet."""
         demand = self._desk.reader.demand(call, vector)
-        left = self._limits.left(call.tenant) if call.purpose in _LIMITED else math.inf
-        return demand if left == math.inf else msgspec.structs.replace(demand, budget=left)
+        if call.purpose in _LIMITED and (left := self._limits.left(call.tenant)) < math.inf:
+            demand = msgspec.structs.replace(demand, budget=left)
+        easy = None if call.purpose in _AS_ASKED else demand.easy
+        legs = routes.legs(self.settings.route, call.model, call.tenant.id, demand.sticky, easy)
+        return Errand(call, demand, self._level(demand), account, legs)
 
     def _level(self, demand: Demand) -> ServiceLevel:
-        found: ServiceLevel = getattr(self.settings.classes, demand.service.value)
+        found: ServiceLevel = getattr(self.settings.classes, demand.service)
         return found
 
-    def _legs(self, call: Call, demand: Demand) -> tuple[Leg, ...]:
-        easy = None if call.purpose in _AS_ASKED else demand.easy
-        return routes.legs(self.settings.route, call.model, call.tenant.id, demand.sticky, easy)
-
     def _handed_on(self, errand: Errand, run: Running) -> RoutedAnswer:
-        pick, demand = run.pick, errand.demand
+        choice, service = run.pick.choice, errand.demand.service
         if run.answer is None:
             raise NoUpstream(f"{run.name} gave no answer")
         route = ""
         if self.settings.explain:
             route = explanation.header(
                 run.record,
-                pick.choice,
-                service=demand.service.value,
-                offered=len(pick.offers),
+                choice,
+                service=service,
+                offered=len(run.pick.offers),
                 attempts=len(errand.runs),
                 hedged=errand.hedged,
             )
         if run.failure is None:
-            self._desk.counts.routed(run.record.tier, demand.service.value, pick.choice.why)
+            self._desk.afterwards.do(partial(self._desk.counts.routed, run.record.tier, service, choice.why))
         left = errand.left(self._clock.monotonic())
         return RoutedAnswer(errand, run, run.answer, Handing(self._tasks, self._continuation, left, route))
 
@@ -185,7 +186,12 @@ class Dispatcher:
         """The attempt whose answer is handed on; the last one, where all failed and its answer says something."""
         pick = await self._first(errand)
         while True:
-            run = await self._sent(errand, pick)
+            run = Running(self._desk, errand, pick)
+            if (late := self._late(errand, pick)) is None:
+                await run.start()
+                run.taken()
+            else:
+                run = await self._raced(errand, run, late)
             failure = run.failure
             if failure is None:
                 return run
@@ -196,13 +202,8 @@ class Dispatcher:
                 raise failure.error
             pick = following
 
-    async def _sent(self, errand: Errand, pick: Pick) -> Running:
-        run = Running(self._desk, errand, pick)
-        late = self._late(errand, pick)
-        if late is None:
-            await run.start()
-            run.taken()
-            return run
+    async def _raced(self, errand: Errand, run: Running, late: float) -> Running:
+        """`run`, or a hedge beside it that was sooner."""
         count = len(errand.runs)
         winner = await race(self._tasks, run, late, lambda: self._hedge(errand, run))
         if len(errand.runs) > count:
@@ -241,8 +242,10 @@ class Dispatcher:
             if self._picker.wonders(errand):
                 async with asyncio.timeout(self._left(errand)):
                     await self._picker.ask(errand)
-            if self._desk.admission.crowded(errand.demand.service, errand.group):
-                return await self._wait(errand, self._behind(errand))  # not worth a choice: others come first
+            admission = self._desk.admission
+            if admission.waiting and admission.crowded(errand.demand.service, errand.group):
+                seconds = self._waits.get(errand.group, 0.0)  # as the last who had to be told may expect
+                return await self._wait(errand, Waiting(errand.legs[0].model, 0.0, seconds))
             found = self._picker.pick(errand)
             if isinstance(found, Pick):
                 return found
@@ -257,10 +260,6 @@ class Dispatcher:
         except EdgeCacheError as error:
             self._refused(error.code or error.type)
             raise
-
-    def _behind(self, errand: Errand) -> Waiting:
-        """What one who comes after others may expect, by the last who had to be told."""
-        return Waiting(errand.legs[0].model, 0.0, self._waits.get(errand.group, 0.0))
 
     async def _next(self, errand: Errand, failure: Failure) -> Pick | None:
         """Who is asked after a failure, with a place there; None = nobody."""
@@ -329,13 +328,11 @@ class Dispatcher:
 
         Nothing is sent. Raises what reading the request raises.
         """
-        demand = self._demand(call, vector)
-        level = self._level(demand)
-        errand = Errand(call, demand, level, Account(), self._legs(call, demand))
+        errand = self._errand(call, vector, Account())
         await self._picker.ask(errand)
         return {
-            "demand": explanation.demand(demand, self._clock.monotonic()),
-            "target": {"ttft": level.ttft, "probability": level.probability},
+            "demand": explanation.demand(errand.demand, self._clock.monotonic()),
+            "target": {"ttft": errand.level.ttft, "probability": errand.level.probability},
             "legs": [self._explained(errand, leg) for leg in errand.legs],
         }
 

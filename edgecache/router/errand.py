@@ -1,8 +1,9 @@
 """One request on its way upstream: what it needs, what has been tried for it, and what it holds until it is over."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from edgecache.config import ServiceLevel
 from edgecache.errors import EdgeCacheError
@@ -23,8 +24,7 @@ class Open(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Errand:
+class Errand(msgspec.Struct, eq=False):
     """A request and its owner's books. Whoever opens one closes it, whatever happens.
 
     `level` is what its class is promised; `legs` the models to try. `slot` is the place that was taken for the attempt
@@ -39,9 +39,9 @@ class Errand:
     legs: tuple[Leg, ...]
     reservation: Reservation | None = None
     slot: Slot | None = None
-    runs: list[Open] = field(default_factory=list)
-    tried: dict[str, set[str]] = field(default_factory=dict)
-    unknown: dict[str, EdgeCacheError] = field(default_factory=dict)
+    runs: list[Open] = []
+    tried: dict[str, set[str]] = {}
+    unknown: dict[str, EdgeCacheError] = {}
     let_go: Callable[[Account], None] | None = None
     again: bool = False
     hedged: bool = False

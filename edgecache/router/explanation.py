@@ -9,8 +9,8 @@ from urllib.parse import quote
 import msgspec
 
 from edgecache.errors import EdgeCacheError
+from edgecache.router.choice import Choice, Line
 from edgecache.router.demand import Demand, Feature
-from edgecache.router.policy import Choice, Line
 from edgecache.router.routes import Leg
 from edgecache.types import Attempt
 

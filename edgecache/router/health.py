@@ -73,21 +73,21 @@ class Health:
         state = self._seen(name)
         if state is None:
             return
-        state.used = self._clock.monotonic()
+        state.used = now = self._clock.monotonic()
         state.streak = state.missed = state.overloads = 0
         state.trial = state.trial and self.is_out(name)  # it may have been sent before the ejection
-        self._note(state, failed=False)
+        self._note(state, now, failed=False)
 
     def failed(self, name: str, kind: str) -> None:
         """A request failed in a way that speaks against the upstream; `kind` (a word) is for the log."""
         state = self._seen(name)
         if state is None:
             return
-        state.used = self._clock.monotonic()
+        state.used = now = self._clock.monotonic()
         if self.is_out(name):
             return  # sent before the ejection: it is out for that already
         state.streak += 1
-        self._note(state, failed=True)
+        self._note(state, now, failed=True)
         if state.trial:
             self._eject(name, state, "again", kind)
         elif state.streak >= self.settings.failures:
@@ -214,9 +214,8 @@ class Health:
         results = sum(each[1] for each in state.slices)
         return results >= _ENOUGH and sum(each[2] for each in state.slices) >= self.settings.error_rate * results
 
-    def _note(self, state: _State, *, failed: bool) -> None:
+    def _note(self, state: _State, now: float, *, failed: bool) -> None:
         """Add a result to the window."""
-        now = self._clock.monotonic()
         while state.slices and state.slices[0][0] <= now - _WINDOW:
             state.slices.popleft()
         if not state.slices or now - state.slices[-1][0] >= _SLICE:

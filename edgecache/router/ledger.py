@@ -7,8 +7,7 @@ made after the record was written get one of their own, with the outcome `late`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -37,11 +36,10 @@ Rate = Callable[[str], tuple[float, float]]
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Work(Account):
+class _Work(Account, kw_only=True):
     """The account of background work. `late`: it has its record already."""
 
-    record: Record = field(default_factory=lambda: Record(0.0, "", ""))
+    record: Record
     late: bool = False
 
 
@@ -75,7 +73,7 @@ class Ledger:
     def end(self, account: Account, attempt: Attempt) -> None:
         """`attempt` is over, and says all that it took. A second call does nothing."""
         if self._running.pop(id(attempt), None) is not None:
-            self._release(account)
+            self.release(account)
 
     def hold(self, account: Account) -> None:
         """Further attempts may be made for `account` until `release`: its record waits."""
@@ -83,7 +81,9 @@ class Ledger:
 
     def release(self, account: Account) -> None:
         """No more attempts will be made by one who held `account`."""
-        self._release(account)
+        account.open -= 1
+        if account.open <= 0:
+            self._settle(account)
 
     def close(self, account: Account | None, record: Record) -> None:
         """A client's request is over; once for each. None = nothing was ever sent upstream for it.
@@ -93,15 +93,10 @@ class Ledger:
         an `outcome` only where there is none.
         """
         if account is None:
-            self._write(record, ())
+            self._write(record, [])
             return
         self._closed[id(account)] = account, record
-        self._release(account)
-
-    def _release(self, account: Account) -> None:
-        account.open -= 1
-        if account.open <= 0:
-            self._settle(account)
+        self.release(account)
 
     def _settle(self, account: Account) -> None:
         """Nobody adds to `account` any more, as far as is known."""
@@ -123,9 +118,9 @@ class Ledger:
         outcome = "late" if late else ""
         return msgspec.structs.replace(account.record, outcome=outcome, seconds=max(now - account.record.at, 0.0))
 
-    def _write(self, record: Record, attempts: Sequence[Attempt]) -> None:
-        record.attempts = list(attempts)
-        record.cost = sum(attempt.cost for attempt in attempts)
+    def _write(self, record: Record, attempts: list[Attempt]) -> None:
+        record.attempts = attempts
+        record.cost = sum([attempt.cost for attempt in attempts])
         record.outcome = record.outcome or _outcome(record)
         if (answer := answering(record)) is not None:
             _answered(record, answer)

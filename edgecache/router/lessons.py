@@ -19,9 +19,11 @@ class Lessons:
 
     def first(self, pick: Pick, tokens: int, ttft: float, *, least: bool = False) -> float:
         """The first token came after `ttft`, or had not come by then (`least`). Returns how much it counted, 0 to 1."""
-        offers, board, name = self._offers(pick), self._pool.board, pick.client.name
-        if offers is None:
-            return 0.0
+        offers = self._offers(pick)
+        return 0.0 if offers is None else self._first(offers, pick, tokens, ttft, least=least)
+
+    def _first(self, offers: Offers, pick: Pick, tokens: int, ttft: float, *, least: bool = False) -> float:
+        board, name = self._pool.board, pick.client.name
         known = float(pick.known[pick.offers.row[name]])
         return predict.learn(
             offers,
@@ -49,7 +51,7 @@ class Lessons:
             return
         name, reading = pick.client.name, pick.choice.ttft[0]
         first = seconds * reading / (reading + float(offers.decode[offers.row[name]]) * generated)
-        weight = self.first(pick, tokens, first)
+        weight = self._first(offers, pick, tokens, first)
         predict.learn_rate(offers, name, generated, seconds - first, weight)
 
     def late(self, pick: Pick, tokens: int, waited: float, *, stream: bool) -> None:

@@ -138,14 +138,14 @@ class Limits:
         for book in books:
             book.requests.take(1, now)
 
-    def reserve(self, tenant: Tenant, tokens: int) -> Reservation:
+    def reserve(self, tenant: Tenant, tokens: int) -> Reservation | None:
         """Take `tokens`, as estimated, of a request that an upstream will answer; to be settled however it ends.
 
-        Raises `RateLimited`, and takes nothing, where they are not there or a budget is used up. Requests in progress
-        may overdraw a budget: what they cost is known when they end.
+        None = the tenant has no limits. Raises `RateLimited`, and takes nothing, where they are not there or a budget
+        is used up. Requests in progress may overdraw a budget: what they cost is known when they end.
         """
         if not tenant.terms.allowances:
-            return Reservation((), tokens, self._clock)
+            return None
         books = self._of(tenant)
         self._solvent(books)
         now = self._clock.monotonic()

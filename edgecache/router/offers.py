@@ -43,8 +43,9 @@ class Facts(NamedTuple):
 class Offers:
     """The offers for `model`, as upstreams call it.
 
-    Facts: `upstream` (row of the Board), `tier` (rank), `context` (tokens, large = not known), `features` (bits),
-    `price_in`, `price_out`, `price_cached` (USD a token). `facts` and `jurisdictions` a row each.
+    Facts: `upstream` (row of the Board; `places` as plain numbers), `tier` (rank), `context` (tokens, large = not
+    known), `features` (bits), `price_in`, `price_out`, `price_cached` (USD a token). `facts` and `jurisdictions` a row
+    each.
 
     Learned from answers: `overhead` (s to the first token beside round trip and prefill), `prefill` (s a prompt token),
     `decode` (s a generated token), `spread` (s, mean absolute error of the predicted time to the first token), `seen`
@@ -57,6 +58,7 @@ class Offers:
         self.names = tuple(each.upstream.name for each in facts)
         self.row = {name: index for index, name in enumerate(self.names)}
         self.jurisdictions = tuple(each.upstream.jurisdiction for each in facts)
+        self.places = tuple(rows)
         self.upstream: Ints = np.array(rows, np.int64)
         self.tier: Ints = np.array([each.upstream.tier.rank for each in facts], np.int64)
         self.context: Floats = np.array([each.context or inf for each in facts])

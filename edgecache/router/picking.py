@@ -9,9 +9,9 @@ from edgecache.errors import EdgeCacheError, NoUpstream
 from edgecache.router import policy, refusals
 from edgecache.router.affinity import Affinity
 from edgecache.router.board import Floats
+from edgecache.router.choice import Choice
 from edgecache.router.errand import Errand
 from edgecache.router.offers import Offers
-from edgecache.router.policy import Choice
 from edgecache.router.pool import Pool
 from edgecache.router.routes import Leg
 from edgecache.router.traffic import Slot, Traffic

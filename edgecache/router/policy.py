@@ -7,108 +7,43 @@ epsilon-greedy rule: Sutton and Barto, Reinforcement Learning, section 2.2).
 """
 
 from collections.abc import Callable, Collection, Mapping
-from enum import StrEnum
 from math import inf
 from typing import NamedTuple
-from zlib import crc32
 
-import msgspec
 import numpy as np
 
-from edgecache.config import ServiceLevel, Upstream
+from edgecache.config import ServiceLevel
+from edgecache.router import few
 from edgecache.router.board import Board, Flags, Floats, Ints
+from edgecache.router.choice import (
+    GUESSED,
+    HEDGE,
+    LEAST_SHARE,
+    NAMES,
+    RETURNING,
+    TRIAL,
+    Choice,
+    Line,
+    Refusal,
+    home,
+    lacks,
+    two,
+)
 from edgecache.router.demand import Demand
 from edgecache.router.offers import Offers
 from edgecache.router.predict import Prediction, deviations, predict, rank
 from edgecache.types import Tier
 
-_NAMES = 4
-"""The picked one and those for failover and hedges."""
-_TRIAL = 0.005
-"""Share of choices that try an upstream which would not be picked."""
-_HEDGE = deviations(0.95)
-"""Standard deviations after which a second request is worth its cost: 5 of 100 are as late."""
-_GUESSED = 0.8
-"""Share of an estimated prompt that surely is one: an upstream counts better than an estimate, so it decides."""
-_RETURNING = 32.0
-"""Requests at once that the ramp of an upstream without a limit is a share of."""
 _PEER = Tier.PEER.rank
-
-
-class Refusal(StrEnum):
-    """Why an upstream is left out, in the order in which it is looked at."""
-
-    RESIDENCY = "residency"
-    """It stands where the prompt may not be processed."""
-    CAPABILITY = "capability"
-    """It cannot do what the request needs, or has not loaded the adapter."""
-    CONTEXT = "context"
-    """Prompt and answer are too long for it."""
-    HOPS = "hops"
-    """It is a neighbour POP, and the request has come from one."""
-    BUDGET = "budget"
-    """It costs more than is left of the key's budget."""
-    TRIED = "tried"
-    """It has been tried for this request."""
-    LATE = "late"
-    """Its answer would end after the deadline."""
-    DOWN = "down"
-    """It is ejected."""
-    OVERLOADED = "overloaded"
-    """It asked to be left alone."""
-    FULL = "full"
-    """It has as many requests as this class may give it."""
-    RATE = "rate"
-    """It takes no more tokens in this minute."""
-
-
 _REFUSALS = tuple(Refusal)
 _WAITING = frozenset({Refusal.OVERLOADED, Refusal.FULL, Refusal.RATE})
 _NUMBER = {refusal: number for number, refusal in enumerate(_REFUSALS, 1)}
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """The upstreams to ask, best first: the first is picked, the others are for failover and hedges. Empty = none.
-
-    `why` is `cheapest` (of those that meet the class's target), `fastest` (none does), `function` (one chose it),
-    `only` (no other can), `trial` (to see whether it has become better) or empty. A value a name: `ttft`, `late` (the
-    time that 95 of 100 first tokens keep), `total` and `work` (as in `predict`) in seconds, `cost` in USD. Where there
-    are no names, `refusal` is the filter that left none, and `wait` the seconds until room is expected, if waiting
-    helps. `counts` says how many upstreams each filter took out.
-    """
-
-    names: tuple[str, ...] = ()
-    why: str = ""
-    ttft: tuple[float, ...] = ()
-    late: tuple[float, ...] = ()
-    total: tuple[float, ...] = ()
-    cost: tuple[float, ...] = ()
-    work: tuple[float, ...] = ()
-    refusal: Refusal | None = None
-    counts: Mapping[Refusal, int] = {}
-    wait: float = 0.0
-
-
-class Line(msgspec.Struct, frozen=True):
-    """What was held of one upstream. `late` is by the class's probability, as `meets` is; `chosen` 0 = it was not."""
-
-    name: str
-    tier: Tier
-    region: str
-    jurisdiction: str
-    refusal: Refusal | None
-    ttft: float
-    late: float
-    total: float
-    cost: float
-    meets: bool
-    chosen: int
-
-
 class _Judged(NamedTuple):
     """All rows: what is expected of them, the number of the filter that took each out (0 = none), who meets."""
 
-    prediction: Prediction
+    prediction: Prediction[Floats]
     refused: Ints
     meets: Flags
 
@@ -132,6 +67,26 @@ def choose(
     ones above which they are tried all the same (Envoy's panic threshold). `draw` gives numbers from 0 to below 1;
     `known` are prompt tokens in each row's KV cache; `tried` names those that this request has been sent to.
     """
+    way = few.choose if 0 < len(offers) <= few.MOST else on_columns
+    return way(
+        *(offers, board, demand, level), near=near, most_out=most_out, now=now, draw=draw, known=known, tried=tried
+    )
+
+
+def on_columns(
+    offers: Offers,
+    board: Board,
+    demand: Demand,
+    level: ServiceLevel,
+    *,
+    near: float,
+    most_out: float,
+    now: float,
+    draw: Callable[[], float],
+    known: Floats | None = None,
+    tried: Collection[str] = (),
+) -> Choice:
+    """As `choose`, however many rows there are."""
     judged = _judge(offers, board, demand, level, most_out=most_out, now=now, known=known, tried=tried)
     prediction, refused, meets = judged
     rows = (refused == 0).nonzero()[0]
@@ -147,7 +102,7 @@ def choose(
         pick, why = int(rows[0]), "only"
     else:
         pick, why = _pick(prediction, demand, rows, meets, known, near, draw)
-        if draw() >= 1 - _TRIAL and (trial := _trial(offers, board, prediction.cost, rows, pick, why, near, draw)) >= 0:
+        if draw() >= 1 - TRIAL and (trial := _trial(offers, board, prediction.cost, rows, pick, why, near, draw)) >= 0:
             pick, why = trial, "trial"
     found = np.array([pick, *(_others(prediction.late, rows, pick) if len(rows) > 1 or pick != rows[0] else ())])
     ttft = prediction.ttft.take(found)
@@ -155,7 +110,7 @@ def choose(
         tuple([offers.names[row] for row in found.tolist()]),
         why,
         ttft=tuple(ttft.tolist()),
-        late=tuple((ttft + _HEDGE * prediction.sigma.take(found)).tolist()),
+        late=tuple((ttft + HEDGE * prediction.sigma.take(found)).tolist()),
         total=tuple(prediction.total.take(found).tolist()),
         cost=tuple(prediction.cost.take(found).tolist()),
         work=tuple(prediction.work.take(found).tolist()),
@@ -228,30 +183,22 @@ def _refuse(refused: Ints, refusal: Refusal, bad: Flags) -> None:
         refused[bad & (refused == 0)] = _NUMBER[refusal]
 
 
-def _by_facts(refused: Ints, offers: Offers, demand: Demand, prediction: Prediction) -> None:
+def _by_facts(refused: Ints, offers: Offers, demand: Demand, prediction: Prediction[Floats]) -> None:
     """Filters whose word does not change while a request waits."""
     if demand.residency:
         _refuse(refused, Refusal.RESIDENCY, ~offers.within(demand.residency))
     if demand.features:
         wanted = int(demand.features)
         _refuse(refused, Refusal.CAPABILITY, (offers.features & wanted) != wanted)
-    if demand.gpu or demand.gpu_memory:
-        lacking = np.array([_lacks(facts.upstream, demand) for facts in offers.facts], np.bool_)
+    if demand.gpu or demand.gpu_memory or demand.lora:
+        lacking = np.array([lacks(facts.upstream, demand) for facts in offers.facts], np.bool_)
         _refuse(refused, Refusal.CAPABILITY, lacking)
-    if demand.lora:
-        lacking = np.array([demand.lora not in facts.upstream.loras for facts in offers.facts], np.bool_)
-        _refuse(refused, Refusal.CAPABILITY, lacking)
-    prompt = demand.prompt_tokens if demand.counted else demand.prompt_tokens * _GUESSED
+    prompt = demand.prompt_tokens if demand.counted else demand.prompt_tokens * GUESSED
     _refuse(refused, Refusal.CONTEXT, offers.context < prompt + (demand.limit or demand.output_tokens))
     if demand.hops >= 1:
         _refuse(refused, Refusal.HOPS, offers.tier == _PEER)
     if demand.budget < inf:
         _refuse(refused, Refusal.BUDGET, prediction.cost > demand.budget)
-
-
-def _lacks(upstream: Upstream, demand: Demand) -> bool:
-    """Whether it does not tell of the GPU that the model's route asks for."""
-    return (bool(demand.gpu) and upstream.gpu != demand.gpu) or upstream.gpu_memory < demand.gpu_memory
 
 
 def _by_state(
@@ -268,10 +215,10 @@ def _by_state(
     slots, ramp = board.slots.take(rows), board.ramp.take(rows)
     coming = ramp < 1
     if np.count_nonzero(coming):
-        slots = np.where(coming, np.minimum(slots, _RETURNING) * ramp, slots)
+        slots = np.where(coming, np.minimum(slots, RETURNING) * ramp, slots)
     inflight = board.inflight.take(rows)
     if np.count_nonzero(inflight):  # where nothing is in progress, there is room for one
-        _refuse(refused, Refusal.FULL, inflight >= np.maximum(slots * max(level.share, 1e-9), 1))
+        _refuse(refused, Refusal.FULL, inflight >= np.maximum(slots * max(level.share, LEAST_SHARE), 1))
     _refuse(refused, Refusal.RATE, board.room.take(rows) < demand.prompt_tokens + demand.output_tokens)
 
 
@@ -282,7 +229,7 @@ def _without_peers(offers: Offers, rows: Ints, meets: Flags) -> Ints:
 
 
 def _pick(
-    prediction: Prediction,
+    prediction: Prediction[Floats],
     demand: Demand,
     rows: Ints,
     meets: Flags,
@@ -299,19 +246,10 @@ def _pick(
     times = rank(prediction, equals)
     best = (times <= times[times.argmin()] * (1 + near)).nonzero()[0]
     if known is not None and len(best) > 1 and np.count_nonzero(had := known.take(equals.take(best))):
-        return int(equals[best[_home(had, demand)]]), why
-    first = second = int(draw() * len(best))
-    if len(best) > 1:
-        second = int(draw() * (len(best) - 1))
-        second += second >= first
+        return int(equals[best[home(had.tolist(), demand)]]), why
+    first, second = two(len(best), draw)
     pair = int(best[first]), int(best[second])  # of equals in all the first: which is thought faster is chance
     return int(equals[min(pair, key=lambda each: (times[each], prediction.cost[equals[each]]))]), why
-
-
-def _home(known: Floats, demand: Demand) -> int:
-    """Of the rows that know most of a prompt always the same, lest all come to know all."""
-    holders = (known == known[known.argmax()]).nonzero()[0]
-    return int(holders[crc32(demand.prefixes[0].digest if demand.prefixes else demand.session) % len(holders)])
 
 
 def _trial(
@@ -335,11 +273,11 @@ def _trial(
 def _others(late: Floats, rows: Ints, pick: int) -> list[int]:
     """Of `rows` those that are least late besides `pick`, best first."""
     times = late.take(rows)
-    if len(rows) > _NAMES:
-        first = np.argpartition(times, _NAMES - 1)[:_NAMES]
+    if len(rows) > NAMES:
+        first = np.argpartition(times, NAMES - 1)[:NAMES]
         rows, times = rows[first], times[first]
     order = sorted(zip(times.tolist(), rows.tolist(), strict=True))
-    return [row for _, row in order if row != pick][: _NAMES - 1]
+    return [row for _, row in order if row != pick][: NAMES - 1]
 
 
 def _counts(refused: Ints) -> dict[Refusal, int]:

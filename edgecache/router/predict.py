@@ -16,9 +16,10 @@ parameters from one error: normalised least mean squares (Nagumo and Noda 1967; 
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from edgecache.router.board import Board, Floats, Ints
 from edgecache.router.demand import Demand
 from edgecache.router.offers import Offers
 
+T = TypeVar("T")
 _RTT = np.array([0.001, 0.02, 0.02, 0.06])
 """Seconds of a round trip by rank of the tier, until one was measured."""
 _PARALLEL = 32.0
@@ -62,8 +64,8 @@ _FEW = 16
 """Generated tokens below which a decode rate says less."""
 
 
-class Prediction(NamedTuple):
-    """A column each. Times in seconds, cost in USD.
+class Prediction(NamedTuple, Generic[T]):
+    """A column each, or of one row a number each. Times in seconds, cost in USD.
 
     `ttft` and `total` are means, to the first and the last token. `late` is the time to the first token that is kept
     with the probability asked for, but no less than somebody has waited there already. `sigma` is the standard
@@ -71,19 +73,19 @@ class Prediction(NamedTuple):
     what it takes at least, but for chance; `crowd` the requests in progress as a share of those that run at once.
     """
 
-    ttft: Floats
-    late: Floats
-    total: Floats
-    cost: Floats
-    sigma: Floats
-    work: Floats
-    early: Floats
-    crowd: Floats
+    ttft: T
+    late: T
+    total: T
+    cost: T
+    sigma: T
+    work: T
+    early: T
+    crowd: T
 
 
 def predict(
     offers: Offers, board: Board, demand: Demand, known: Floats | None, probability: float, now: float
-) -> Prediction:
+) -> Prediction[Floats]:
     """What to expect of each row. `known` = prompt tokens in its KV cache, None = nothing is known of any."""
     rows = offers.upstream
     load, parallel, queue, pressure = _load(board, rows, now)
@@ -110,7 +112,34 @@ def predict(
     return Prediction(ttft, late, ttft + decode, cost, sigma, work, early, crowd)
 
 
-def rank(prediction: Prediction, rows: Ints) -> Floats:
+def forecast(
+    offers: Offers, board: Board, row: int, demand: Demand, known: float, probability: float, now: float
+) -> Prediction[float]:
+    """The same of one `row`, in plain numbers: step by step as `predict`, so that both say the same to the last bit."""
+    at = offers.places[row]
+    load, parallel, queue, pressure = _load_at(board, at, now)
+    crowd = load / parallel
+    price, unread = offers.price_in.item(row), float(demand.prompt_tokens)
+    cost = demand.prompt_tokens * price + demand.output_tokens * offers.price_out.item(row)
+    if known:
+        known *= max(1 - crowd, 0.0)
+        unread = max(demand.prompt_tokens - known, 0.0)
+        cost += known * (offers.price_cached.item(row) - price)
+    work = offers.overhead.item(row) + offers.prefill.item(row) * unread
+    decode = offers.decode.item(row) * demand.output_tokens
+    rtt = board.rtt.item(at)
+    if math.isnan(rtt):
+        rtt = _RTT.item(offers.tier.item(row))
+    ttft = rtt + work * pressure + queue * (work + decode) / parallel
+    sigma = _SIGMA * max(offers.spread.item(row), _NOISE + _NOISE_SHARE * ttft)
+    late, early = ttft + deviations(probability) * sigma, ttft - _CHANCE * sigma
+    waited = now - board.oldest.item(at)
+    if waited > late:
+        late = early = waited
+    return Prediction(ttft, late, ttft + decode, cost, sigma, work, early, crowd)
+
+
+def rank(prediction: Prediction[Floats], rows: Ints) -> Floats:
     """What `rows` are compared by, the least is the best: seconds, and more of them the more is in progress there.
 
     A time is no longer than that of the fastest among them where that may be chance. Load counts by what it is there to
@@ -145,6 +174,38 @@ def _load(board: Board, rows: Ints, now: float) -> tuple[Floats, Floats, Floats 
         return load, parallel, queue, 1.0
     full = (np.fmax(kv, _FULL_CACHE) - _FULL_CACHE) / (1 - _FULL_CACHE)
     return load, parallel, queue, 1 + fresh * np.minimum(full, 1)
+
+
+def order(seen: Sequence[Prediction[float]]) -> list[float]:
+    """As `rank`, of rows that are all compared."""
+    least = min([max(each.ttft, each.early) for each in seen])
+    crowd = 0.0
+    for each in seen:  # not `sum`, which rounds otherwise from Python 3.12 on
+        crowd += each.crowd
+    usual = crowd / len(seen) + _LIGHT
+    return [max(each.early, least) * (1 + each.crowd / usual) for each in seen]
+
+
+def _load_at(board: Board, at: int, now: float) -> tuple[float, float, float, float]:
+    """As `_load`, of the upstream in one row of the board."""
+    load, slots, told = float(board.inflight.item(at)), board.slots.item(at), board.told.item(at)
+    parallel = _PARALLEL if slots == math.inf else slots
+    if told == -math.inf:
+        return load, parallel, 0.0, 1.0
+    capacity = board.capacity.item(at)
+    if capacity >= 1:
+        parallel = min(capacity, _MOST)
+    fresh = max(told + (_STALE - now), 0.0) / _STALE
+    queued = _above(board.queued.item(at), 0.0)
+    load += fresh * max(_above(board.running.item(at), 0.0) + queued - load, 0.0)
+    queue = _above(load + 1 - capacity, fresh * queued)
+    full = (_above(board.kv.item(at), _FULL_CACHE) - _FULL_CACHE) / (1 - _FULL_CACHE)
+    return load, parallel, queue, 1 + fresh * min(full, 1.0)
+
+
+def _above(told: float, least: float) -> float:
+    """The larger of the two; `least` where the other was not told (NaN)."""
+    return max(least, told)  # in this order: no comparison with NaN is true
 
 
 @lru_cache(maxsize=64)

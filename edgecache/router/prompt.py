@@ -115,7 +115,10 @@ def read(endpoint: Endpoint, body: Mapping[str, Any]) -> Prompt:
 
 def limit(endpoint: Endpoint, body: Mapping[str, Any]) -> int:
     """The most tokens that an answer may have; 0 = not said."""
-    return next((found for name in _LIMITS[endpoint] if (found := _count(body.get(name)))), 0)
+    for name in _LIMITS[endpoint]:
+        if found := _count(body.get(name)):
+            return found
+    return 0
 
 
 def choices(body: Mapping[str, Any]) -> int:
@@ -158,6 +161,8 @@ def prefixes(prompt: Prompt, seed: bytes, ratio: float) -> tuple[Prefix, ...]:
         tokens += own
         if at == 0 or at > recent:
             ends.append(Prefix(hasher.digest(), int(tokens)))
+    if not steps:
+        return tuple(ends)
     kept = dict.fromkeys((*steps[len(ends) - MOST :], *ends))  # once each: a step may be the end of a message too
     return tuple(sorted(kept, key=lambda prefix: prefix.tokens))
 

@@ -78,7 +78,7 @@ class Reader:
         limit = prompt.limit(call.endpoint, call.body)
         service = terms.served_as(wishes.service)
         lora = prompt.lora(call.body)
-        gpu, gpu_memory = routes.gpu(self._settings.route, call.model, call.tenant.id)
+        route = routes.match(self._settings.route, call.model, call.tenant.id)
         session = _session(call)
         generates = call.endpoint is not Endpoint.EMBEDDINGS
         return Demand(
@@ -94,15 +94,15 @@ class Reader:
             fixed=fixed,
             features=asked.features,
             lora=lora,
-            gpu=gpu,
-            gpu_memory=gpu_memory,
+            gpu=route.gpu if route is not None else "",
+            gpu_memory=route.gpu_memory if route is not None else 0,
             residency=_common(terms.residency or self._residency, wishes.residency),
             due=deadline.due(call, self._settings.classes, self._clock.monotonic()),
             hops=wishes.hops,
             prefixes=prompt.prefixes(asked, f"{call.tenant.id}\n{call.model}\n{lora}".encode(), ratio),
             session=session,
-            sticky=session or blake2b(call.raw, digest_size=16).digest(),
-            easy=self._easy(call, asked, vector),
+            sticky=_sticky(call, session) if route is not None and route.target else b"",
+            easy=self._easy(route, asked, vector) if vector is not None else None,
             weight=terms.weight,
             function=call.upstream,
         )
@@ -137,11 +137,9 @@ class Reader:
     def _expected(self, call: Call, limit: int) -> float:
         return self._lengths.expect(_scope(call), limit) * prompt.choices(call.body)
 
-    def _easy(self, call: Call, asked: Prompt, vector: Vector | None) -> float | None:
+    def _easy(self, route: config.Route | None, asked: Prompt, vector: Vector) -> float | None:
         """The estimate, where a route wants it and it means anything: it has seen single questions in plain text."""
-        if vector is None or self._complexity is None or asked.turns != 1 or asked.features:
-            return None
-        if routes.small(self._settings.route, call.model, call.tenant.id) is None:
+        if self._complexity is None or route is None or route.small is None or asked.turns != 1 or asked.features:
             return None
         return self._complexity.probability(vector)
 
@@ -160,9 +158,16 @@ def _scope(call: Call) -> Hashable:
 def _session(call: Call) -> bytes:
     """A digest of what the client calls its conversation, as trtllm-serve reads it: its body, else its headers."""
     named = call.body.get("conversation_params")
-    name: Any = named.get("conversation_id") if isinstance(named, dict) else None
-    if not isinstance(name, str) or not name:
+    name: Any = named.get("conversation_id") if isinstance(named, dict) else ""
+    if not isinstance(name, str):
+        name = ""
+    if not name and call.headers:
         name = next((found for header in _SESSIONS if (found := call.headers.get(header))), "")
     if not name:
         return b""
     return blake2b(f"{call.tenant.id}\n{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def _sticky(call: Call, session: bytes) -> bytes:
+    """What decides between the targets of a route: the conversation, else the question."""
+    return session or blake2b(call.raw, digest_size=16).digest()

@@ -1,8 +1,8 @@
 """What a client is told when no upstream can take its request. Pure."""
 
 from edgecache.errors import BadRequest, EdgeCacheError, NoUpstream, Overloaded, RateLimited, ResidencyRefused
+from edgecache.router.choice import Refusal
 from edgecache.router.demand import Demand
-from edgecache.router.policy import Refusal
 
 PASSING = frozenset({Refusal.FULL, Refusal.OVERLOADED, Refusal.RATE})
 """What a request may wait for: somebody else's end."""
@@ -19,7 +19,7 @@ _UNUSABLE = {
 
 
 def error(refusal: Refusal | None, demand: Demand, model: str, wait: float = 0.0) -> EdgeCacheError:
-    """The error that says why nobody is asked for `model`; `wait` as in `policy.Choice`."""
+    """The error that says why nobody is asked for `model`; `wait` as in `choice.Choice`."""
     if refusal in {Refusal.RESIDENCY, Refusal.CAPABILITY, Refusal.CONTEXT, Refusal.BUDGET}:
         return _client_error(refusal, demand, model)
     if refusal is Refusal.LATE:

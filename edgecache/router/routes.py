@@ -26,7 +26,7 @@ def legs(routes: Sequence[Route], model: str, tenant: str, sticky: bytes, easy: 
     `sticky` is the same for the same question, which so always has the same target; `easy` is the probability that a
     small model's answer is good enough, None = not known.
     """
-    route = _match(routes, model, tenant)
+    route = match(routes, model, tenant)
     if route is None:
         return (Leg(model, keep=True, small=False, why="asked"),)
     found = []
@@ -45,31 +45,29 @@ def legs(routes: Sequence[Route], model: str, tenant: str, sticky: bytes, easy: 
 
 def mirror(routes: Sequence[Route], model: str, tenant: str) -> Mirror | None:
     """The model that is asked too, for comparison."""
-    route = _match(routes, model, tenant)
+    route = match(routes, model, tenant)
     return route.mirror if route is not None else None
 
 
 def small(routes: Sequence[Route], model: str, tenant: str) -> SmallModel | None:
     """The smaller model that may answer for `model`."""
-    route = _match(routes, model, tenant)
+    route = match(routes, model, tenant)
     return route.small if route is not None else None
-
-
-def gpu(routes: Sequence[Route], model: str, tenant: str) -> tuple[str, int]:
-    """The class of GPU, and the GB of its memory, that upstreams for `model` must have; empty and 0 = any."""
-    route = _match(routes, model, tenant)
-    return (route.gpu, route.gpu_memory) if route is not None else ("", 0)
 
 
 def names(routes: Sequence[Route], tenant: str) -> tuple[str, ...]:
     """The model names that `tenant` can ask for because a route gives them a meaning."""
     asked = dict.fromkeys(route.model for route in routes)
-    held = [_match(routes, name, tenant) for name in asked]
+    held = [match(routes, name, tenant) for name in asked]
     return tuple(route.model for route in held if route is not None and (route.target or route.fallback))
 
 
-def _match(routes: Sequence[Route], model: str, tenant: str) -> Route | None:
-    return next((each for each in routes if each.model == model and each.tenant in {None, tenant}), None)
+def match(routes: Sequence[Route], model: str, tenant: str) -> Route | None:
+    """The first route for what `tenant` calls `model`."""
+    for route in routes:
+        if route.model == model and (route.tenant is None or route.tenant == tenant):
+            return route
+    return None
 
 
 def _ordered(targets: Sequence[RouteTarget], sticky: bytes) -> list[RouteTarget]:

@@ -42,36 +42,40 @@ class Traffic:
         Only a `stream` has a first token to wait for: of an answer that comes whole, nobody sees when it began.
         """
         slot = Slot(self, name, tokens)
-        count = self._counts.setdefault(name, _Count())
+        count = self._counts.get(name)
+        if count is None:
+            count = self._counts[name] = _Count()
         count.inflight += 1
         if stream:
             count.unanswered[slot] = self._clock.monotonic()
-        self._show(name, count, tokens)
+        self._show(name, count, tokens, waited=stream)
         return slot
 
     def answered(self, slot: "Slot") -> None:
         """Its first token has come."""
         count = self._counts.get(slot.name)
         if count is not None and count.unanswered.pop(slot, None) is not None:
-            self._show(slot.name, count)
+            self._show(slot.name, count, waited=True)
 
     def leave(self, slot: "Slot", tokens: float) -> None:
         """It is over, and took `tokens`."""
         count = self._counts[slot.name]
         count.inflight -= 1
-        count.unanswered.pop(slot, None)
-        self._show(slot.name, count, tokens - slot.tokens)
+        waited = count.unanswered.pop(slot, None) is not None
+        self._show(slot.name, count, tokens - slot.tokens, waited=waited)
         if not count.inflight:
             del self._counts[slot.name]
 
-    def _show(self, name: str, count: _Count, tokens: float = 0.0) -> None:
+    def _show(self, name: str, count: _Count, tokens: float = 0.0, *, waited: bool) -> None:
+        """`waited`: the one it is about was or is unanswered. Where nobody is, the board says so already."""
         board = self._pool.board
         row = board.row.get(name)
         if row is None:  # taken out of the configuration meanwhile
             return
         board.inflight[row] = count.inflight
-        board.unanswered[row] = len(count.unanswered)
-        board.oldest[row] = next(iter(count.unanswered.values()), inf)
+        if waited or count.unanswered:
+            board.unanswered[row] = len(count.unanswered)
+            board.oldest[row] = next(iter(count.unanswered.values()), inf)
         if tokens:
             board.room[row] -= tokens
 

@@ -6,7 +6,6 @@ which would be two thirds of it. Fields are only ever added at the end, with a d
 
 import struct
 import zlib
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final
 
@@ -81,7 +80,7 @@ class Record(msgspec.Struct):
 
 _NAMES = Record.__struct_fields__
 _AT = _NAMES.index("attempts")
-_PARTS = tuple(field.name for field in fields(Attempt))
+_PARTS = Attempt.__struct_fields__
 _parts = attrgetter(*_PARTS)
 
 

@@ -6,7 +6,7 @@ models and upstreams), so that cardinality is bounded whatever clients send.
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import (
@@ -96,6 +96,7 @@ class Metrics:
         self.verify_queue = self._gauge("verify_queue", "Pairs waiting for the pair verifier.")
         self.upstream_requests = self._counter("upstream_requests", "Requests sent upstream.", "cluster", "code")
         self.upstream_inflight = self._gauge("upstream_inflight", "Upstream requests in progress.", "cluster")
+        self.in_flight = Tally[str]()  # by upstream: read by its gauge, kept by all clients it had (`UpstreamClient`)
 
     def _functions(self) -> None:
         who = ("tenant", "function")
@@ -172,10 +173,13 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def observe_all(histogram: Any, values: Iterable[float]) -> None:
+def observe_all(histogram: Any, values: Sequence[float]) -> None:
     """`observe` for each of `values`, with one locked update a bucket instead of two a value."""
-    taken = list(values)
     bounds = histogram._upper_bounds  # noqa: SLF001 - prometheus_client has no public call for many values
-    for bucket, count in Tally(bisect_left(bounds, value) for value in taken).items():
+    counts: dict[int, int] = {}
+    for value in values:
+        bucket = bisect_left(bounds, value)
+        counts[bucket] = counts.get(bucket, 0) + 1
+    for bucket, count in counts.items():
         histogram._buckets[bucket].inc(count)  # noqa: SLF001
-    histogram._sum.inc(sum(taken))  # noqa: SLF001
+    histogram._sum.inc(sum(values))  # noqa: SLF001

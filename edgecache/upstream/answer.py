@@ -93,23 +93,29 @@ class UpstreamAnswer:
         splitter = EventSplitter()
         tail: list[bytes] = []
         try:
-            while received := await self._stream_bytes():
+            while not self._exhausted():
+                try:
+                    received = await self._bytes()
+                except UpstreamDied:
+                    raise
+                except UpstreamError as broken:  # too slow, or too large
+                    raise UpstreamDied(broken.message) from broken
                 events = splitter.feed(received)
                 if not events:
                     continue
-                text = b"".join(events)  # looked at once as a whole: nearly no chunk holds an error or the usage
+                text = b"".join(events)  # looked at once as a whole: nearly no chunk holds an error
                 if failed := self._cut_at_error(events) if b"error" in text else 0:
                     del events[failed:]
                     text = b"".join(events)
-                tail = (tail + events)[-_TAIL:]
-                self.meter.events(events)
+                tail = (tail + events[-_TAIL:])[-_TAIL:]
+                told = self.meter.events(events)
                 if self._waits and self.meter.begun:
                     self._waits = False
                     self._watch(self._idle_timeout)
-                yield Chunk(self._visible(events) if b'"usage"' in text else text, events)
+                yield Chunk(self._visible(text, events, told), events)
                 if failed:
-                    told = data(events[-1]) is not None  # else there is nothing in it that a client could read
-                    raise UpstreamDied(f"{self.upstream} reported an error in the stream", reported=told)
+                    readable = data(events[-1]) is not None  # else there is nothing in it that a client could read
+                    raise UpstreamDied(f"{self.upstream} reported an error in the stream", reported=readable)
             if rest := splitter.rest.strip():
                 if data(rest + b"\n\n") != b"[DONE]":
                     raise UpstreamDied(f"{self.upstream} ended the stream in the middle of an event")
@@ -128,8 +134,8 @@ class UpstreamAnswer:
         """
         parts: list[bytes] = []
         try:
-            while received := await self._bytes():
-                parts.append(received)
+            while not self._exhausted():
+                parts.append(await self._bytes())
         finally:
             await self.aclose()
         body = b"".join(parts)
@@ -138,18 +144,15 @@ class UpstreamAnswer:
 
     async def aclose(self) -> None:
         """Give the answer up: unless the body was read to its end, the connection is closed at once."""
-        self._response.close()
         if self._done is not None:
+            self._response.close()
             self._done()
             self._done = None
 
-    async def _stream_bytes(self) -> bytes:
-        try:
-            return await self._bytes()
-        except UpstreamDied:
-            raise
-        except UpstreamError as broken:  # too slow, or too large
-            raise UpstreamDied(broken.message) from broken
+    def _exhausted(self) -> bool:
+        """Whether the body was read to its end; an answer that was given up in between is not."""
+        content = self._response.content
+        return content.at_eof() and content.exception() is None
 
     async def _bytes(self) -> bytes:
         """What has arrived; empty at the end of the body."""
@@ -164,8 +167,10 @@ class UpstreamAnswer:
             raise UpstreamError(f"the answer of {self.upstream} is larger than {self._max_bytes} bytes")
         return received
 
-    def _visible(self, events: list[bytes]) -> bytes:
-        return b"".join([event for event in events if not (self._strip_usage and is_usage_chunk(event))])
+    def _visible(self, text: bytes, events: list[bytes], told: list[bytes]) -> bytes:
+        """`text`, which is `events`, without a usage chunk that was asked for here; it is among `told`."""
+        hidden = list(filter(is_usage_chunk, told)) if self._strip_usage else []
+        return b"".join([event for event in events if event not in hidden]) if hidden else text
 
     @staticmethod
     def _cut_at_error(events: list[bytes]) -> int:

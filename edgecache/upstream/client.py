@@ -6,10 +6,12 @@ failed connect are both `UpstreamUnreachable`; once a response byte was seen not
 
 import asyncio
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import aiohttp
 import orjson
+from prometheus_client import Counter
 from yarl import URL
 
 from edgecache import __version__
@@ -33,17 +35,19 @@ class UpstreamClient:
         self.settings = settings
         self.name = settings.name
         self._requests = metrics.upstream_requests
-        self._inflight = metrics.upstream_inflight.labels(settings.name)
+        self._counters: dict[str, Counter] = {}
+        self._in_flight = metrics.in_flight
+        gauge = metrics.upstream_inflight.labels(settings.name)
+        gauge.set_function(partial(metrics.in_flight.__getitem__, settings.name))
         self._open = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._base = settings.url.rstrip("/")
         self._urls = {endpoint: URL(self._base + endpoint.path) for endpoint in Endpoint}
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout or None)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=settings.keepalive),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
+            timeout=_connecting(settings.connect_timeout),
             headers={"User-Agent": f"edgecache/{__version__}", "Accept-Encoding": "identity"},
             trust_env=False,
         )
@@ -133,12 +137,12 @@ class UpstreamClient:
         await self._session.close()
 
     def _begin(self) -> None:
-        self._inflight.inc()
+        self._in_flight[self.name] += 1
         self._open += 1
         self._quiet.clear()
 
     def _end(self) -> None:
-        self._inflight.dec()
+        self._in_flight[self.name] -= 1
         self._open -= 1
         if not self._open:
             self._quiet.set()
@@ -162,17 +166,18 @@ class UpstreamClient:
         strip_usage: bool = False,
         sending: Sending = _AS_ASKED,
     ) -> UpstreamAnswer:
+        first_byte = _least(self.settings.first_byte_timeout, sending.first_byte_timeout)
         self._begin()
         answered = False
         code = "cancelled"
         try:
-            response = await self._send(method, url, headers, body, sending)
+            response = await self._send(method, url, headers, body, sending, first_byte)
             answered, code = True, str(response.status)
         except UpstreamError as error:
             code = error.code or "error"
             raise
         finally:
-            self._requests.labels(self.name, code).inc()
+            self._counter(code).inc()
             if not answered:
                 self._end()
         return UpstreamAnswer(
@@ -181,25 +186,35 @@ class UpstreamClient:
             endpoint=endpoint,
             strip_usage=strip_usage,
             max_bytes=self.settings.max_response_bytes,
-            first_timeout=self._first_byte(sending),
+            first_timeout=first_byte,
             idle_timeout=_least(self.settings.idle_timeout, sending.idle_timeout),
             done=self._end,
         )
 
-    def _first_byte(self, sending: Sending) -> float:
-        return _least(self.settings.first_byte_timeout, sending.first_byte_timeout)
+    def _counter(self, code: str) -> Counter:
+        counter = self._counters.get(code)
+        if counter is None:
+            counter = self._counters[code] = self._requests.labels(self.name, code)
+        return counter
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, sending: Sending
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        sending: Sending,
+        limit: float,
     ) -> aiohttp.ClientResponse:
-        limit = self._first_byte(sending) or None
         connect = _least(self.settings.connect_timeout, sending.connect_timeout)
-        timeout = aiohttp.ClientTimeout(total=None, connect=connect or None) if sending.connect_timeout else None
+        request = self._session.request(
+            method, url, headers=headers, data=body, allow_redirects=False, timeout=_connecting(connect)
+        )
         try:
+            if not limit or 0 < sending.patience <= limit:
+                return await request
             async with asyncio.timeout(limit):
-                return await self._session.request(
-                    method, url, headers=headers, data=body, allow_redirects=False, timeout=timeout or self._timeout
-                )
+                return await request
         except aiohttp.ConnectionTimeoutError as error:
             raise UpstreamUnreachable(f"no connection to {self.name} within {connect:g} s") from error
         except TimeoutError as error:
@@ -212,6 +227,12 @@ class UpstreamClient:
             raise UpstreamUnreachable(f"{self.name} cannot be reached ({type(error).__name__})") from error
         except aiohttp.ClientError as error:
             raise UpstreamDied(f"{self.name} answered with something other than HTTP") from error
+
+
+@lru_cache(maxsize=64)
+def _connecting(limit: float) -> aiohttp.ClientTimeout:
+    """No time-out but this one to connect, 0 = none. There are as many as upstreams and service classes have."""
+    return aiohttp.ClientTimeout(total=None, connect=limit or None)
 
 
 def _least(own: float, asked: float) -> float:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgecache.types import Call, Endpoint, Mode, Purpose, ServiceClass
 from edgecache.upstream.sending import Sending
@@ -48,9 +48,14 @@ NVEXT_FORBIDDEN = frozenset(
 )
 """The same inside Dynamo's `nvext`: worker pinning, and annotations, which put events of their own into the stream."""
 
+_LOOKED_AT = FORBIDDEN | BOOKKEEPING | {"nvext", "stream_options"}
+"""The fields of which one may have to go, or a part of it."""
+
 _AS_ASKED = Sending()
 _TRACE_HEADERS = ("traceparent", "tracestate")
+_RETURNED = frozenset({"retry-after", "retry-after-ms", "x-should-retry", "x-llm-d-request-dropped-reason"})
 _SESSION_HEADERS = ("x-session-id", "x-correlation-id", "x-session-affinity", "x-multi-turn-session-id")
+_WITH_SESSION = _TRACE_HEADERS + _SESSION_HEADERS
 _HAS_USAGE_CHUNK = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 _FORWARDABLE = re.compile(
     r"(?P<resource>/v1/responses/(?!\.{1,2}(?:[/?]|$))[A-Za-z0-9_.~-]{1,256})(?P<part>/cancel|/input_items)?"
@@ -68,8 +73,7 @@ class Dialect:
     """True where the session-affinity headers mean something to the server."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What goes upstream.
 
     `strip_usage` is True when the usage chunk was asked for here and not by the client. `dropped` names the body
@@ -141,8 +145,10 @@ def prepare(dialect: str, call: Call, sending: Sending = _AS_ASKED, *, priority:
     service class.
     """
     rules = DIALECTS[dialect]
-    removed, changes = _private(call.body)
-    removed |= _refused(rules, call)
+    removed, changes = set[str](), dict[str, Any]()
+    if not _LOOKED_AT.isdisjoint(call.body):  # nearly no request has any of them
+        removed, changes = _private(call.body)
+        removed |= _refused(rules, call)
     if sending.model and sending.model != call.model:
         changes["model"] = sending.model
     if sending.written:
@@ -155,9 +161,12 @@ def prepare(dialect: str, call: Call, sending: Sending = _AS_ASKED, *, priority:
     if strip_usage:
         options = call.body.get("stream_options")
         changes["stream_options"] = {**(options if isinstance(options, Mapping) else {}), "include_usage": True}
+    headers = _headers(rules, call)
+    if dialect == "edgecache":
+        headers |= _handed_on(call, sending)
     return Prepared(
         body=_rewrite(call, removed, changes),
-        headers=_headers(rules, call) | (_handed_on(call, sending) if dialect == "edgecache" else {}),
+        headers=headers,
         strip_usage=strip_usage,
         dropped=tuple(sorted(removed)),
     )
@@ -271,8 +280,9 @@ def _headers(rules: Dialect, call: Call) -> dict[str, str]:
         "Accept": "text/event-stream, application/json" if call.stream else "application/json",
         "x-request-id": call.request_id,
     }
-    allowed = _TRACE_HEADERS + _SESSION_HEADERS if rules.sessions else _TRACE_HEADERS
-    headers.update((name, call.headers[name]) for name in allowed if name in call.headers)
+    for name in _WITH_SESSION if rules.sessions else _TRACE_HEADERS:
+        if name in call.headers:
+            headers[name] = call.headers[name]
     return headers
 
 
@@ -296,6 +306,8 @@ def forwardable(method: str, path: str) -> bool:
 
 def reply_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The response headers that travel back to the client, in lower case: retry advice and rate limits."""
-    kept = ("retry-after", "retry-after-ms", "x-should-retry", "x-llm-d-request-dropped-reason")
-    names = ((name.lower(), value) for name, value in headers.items())
-    return {name: value for name, value in names if name in kept or name.startswith("x-ratelimit-")}
+    return {
+        name: value
+        for given, value in headers.items()
+        if (name := given.lower()) in _RETURNED or name.startswith("x-ratelimit-")
+    }

@@ -3,6 +3,7 @@
 Reads along while the answer passes and keeps its events by reference; they are only decoded when somebody asks.
 """
 
+import re
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -15,6 +16,8 @@ from edgecache.wire.sse import data, event_name
 _KEPT = 4 * 1024 * 1024
 """Bytes of a stream that are kept for `text`; of what comes after only the events are counted."""
 _BYTES_A_TOKEN = 4
+_USAGE = re.compile(rb'"usage"(?!\s*:\s*null)')
+"""What an event must hold to tell a usage: vLLM writes `"usage":null` into each that does not."""
 _DELTAS = frozenset({"response.output_text.delta", "response.reasoning_text.delta", "response.refusal.delta",
                      "response.function_call_arguments.delta", "response.reasoning_summary_text.delta"})  # fmt: skip
 
@@ -78,15 +81,25 @@ class Meter:
         self._more = 0
         self._said: _Usage | None = None
 
-    def events(self, events: list[bytes]) -> None:
-        """Some more events of a stream."""
+    def events(self, events: list[bytes]) -> list[bytes]:
+        """Some more events of a stream. Returns those that may tell a usage: nearly always none."""
         if not self.begun:
             self.begun = any(self._pieces(event) for event in events)
+        if not self.finished:  # the end is at the end
+            self.finished = any(map(finishes, reversed(events)))
+        told = list(filter(_USAGE.search, events))
+        for event in told:
+            self._read(data(event) or b"")
+        self._keep(events)
+        return told
+
+    def _keep(self, events: list[bytes]) -> None:
+        size = self._size + sum(map(len, events))
+        if size <= _KEPT:
+            self._kept += events
+            self._size = size
+            return
         for event in events:
-            if b'"usage"' in event:
-                self._read(data(event) or b"")
-            if b'"finish_reason"' in event and finishes(event):
-                self.finished = True
             self._size += len(event)
             if self._size <= _KEPT:
                 self._kept.append(event)

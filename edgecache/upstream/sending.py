@@ -11,7 +11,7 @@ class Sending(msgspec.Struct, frozen=True):
     `model` takes the place of the one asked for, empty = as asked. `written` is the answer so far, where another
     upstream's is to be continued, and `written_tokens` its length. `service` is told to upstreams that know
     priorities. `due` is how long the answer may take; `hops` how many POPs have handed the request on, this one
-    included.
+    included. `patience` is after how long the caller cancels what has brought nothing to read, 0 = it may never.
     """
 
     model: str = ""
@@ -23,3 +23,4 @@ class Sending(msgspec.Struct, frozen=True):
     idle_timeout: float = 0.0
     due: float | None = None
     hops: int = 0
+    patience: float = 0.0

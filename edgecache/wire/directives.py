@@ -2,25 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecache.errors import BadRequest
 from edgecache.types import Controls, Mode
 
+if TYPE_CHECKING:
+    from multidict import MultiMapping
+
 MAX_TAGS = 32
 """Most tags one request may put on its answer."""
 
-_NAMES = {
-    name.lower(): name
-    for name in (
-        "Cache-Control",
-        "EdgeCache-Mode",
-        "EdgeCache-TTL",
-        "EdgeCache-Threshold",
-        "EdgeCache-Namespace",
-        "EdgeCache-Tags",
-    )
-}
 # token [ = ( quoted-string | anything up to the comma ) ]: a bad value must be seen to be refused.
 _DIRECTIVE = re.compile(r"""([^\s,=";]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^,]*))?""")
 _DELTA_SECONDS = re.compile(r"[0-9]{1,10}")
@@ -31,28 +23,24 @@ _SEPARATORS = re.compile(r"[\s,]+")
 _LARGEST = 9_999_999_999.0
 _FLAGS = ("no_cache", "no_store", "only_if_cached", "immutable")
 _AGES = ("max_age", "min_fresh", "max_stale")
-_DEFAULT = Controls()
 
 
-def controls(headers: Mapping[str, str]) -> Controls:
-    """The cache controls among `headers` (names in any case; a multi-dict's repeated fields are joined).
+def controls(headers: "MultiMapping[str]") -> Controls:
+    """The cache controls among `headers`, which compares names in any case; repeated fields are joined.
 
     Directives that RFC 9111 does not define for requests are ignored, as it demands, except `immutable` (`Controls`
     says what for). Where one is repeated, the stricter value counts. Raises BadRequest, naming the header, for a value
     that cannot be read.
     """
-    found: dict[str, str] = {}
-    for raw_name, value in headers.items():
-        name = raw_name.lower()
-        if name in _NAMES:
-            found[name] = f"{found[name]}, {value}" if name in found else value
-    if not found:
-        return _DEFAULT
-    fields = _cache_control(found.get("cache-control", ""))
+    fields = _cache_control(_field(headers, "Cache-Control")) if "Cache-Control" in headers else {}
     for name, field, read in _FIELDS:
-        if (text := found.get(name, "").strip()) != "":
+        if name in headers and (text := _field(headers, name).strip()):
             fields[field] = read(text)
     return Controls(**fields)
+
+
+def _field(headers: "MultiMapping[str]", name: str) -> str:
+    return ", ".join(headers.getall(name))
 
 
 def headers(controls: Controls) -> dict[str, str]:
@@ -104,7 +92,9 @@ def upstream_lifetime(headers: Mapping[str, str]) -> float | None:
     `EdgeCache-CDN-Cache-Control` wins over `CDN-Cache-Control` (RFC 9213, section 2.2). Of the untargeted field only
     `no-store` and `private` count: model servers send `no-cache` to browsers with every answer.
     """
-    named = {name.lower(): value for name, value in headers.items()}
+    named = {name: value for given, value in headers.items() if (name := given.lower()).endswith("cache-control")}
+    if not named:
+        return None
     for name in ("edgecache-cdn-cache-control", "cdn-cache-control"):
         if name in named:
             told = dict(_told(named[name]))
@@ -158,9 +148,11 @@ def _bad(header: str, advice: str) -> BadRequest:
 
 
 _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
-    ("edgecache-mode", "mode", _mode),
-    ("edgecache-ttl", "ttl", _ttl),
-    ("edgecache-threshold", "threshold", _threshold),
-    ("edgecache-namespace", "namespace", _namespace),
-    ("edgecache-tags", "tags", _tags),
+    ("EdgeCache-Mode", "mode", _mode),
+    ("EdgeCache-TTL", "ttl", _ttl),
+    ("EdgeCache-Threshold", "threshold", _threshold),
+    ("EdgeCache-Namespace", "namespace", _namespace),
+    ("EdgeCache-Tags", "tags", _tags),
 )
+HEADERS = ("Cache-Control", *(name for name, _, _ in _FIELDS))
+"""What is read of a request."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -25,8 +24,7 @@ _JSON_TYPES = {
 _MESSAGE_LIMIT = 1000  # characters of a foreign error text that are passed on
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True):
     """A request body that this POP can work with: every field the client sent, and the ones read most."""
 
     body: dict[str, Any]

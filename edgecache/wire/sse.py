@@ -29,11 +29,17 @@ class EventSplitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that `chunk` completes, each with the blank line that ends it."""
-        self._buffer += chunk
-        ends = [match.end() for match in _BLANK_LINE.finditer(self._buffer, self._seen)]
+        text: bytes | bytearray = chunk  # not copied unless an event was cut: nearly every chunk is whole events
+        if self._buffer:
+            self._buffer += chunk
+            text = self._buffer
+        ends = [blank.end() for blank in _BLANK_LINE.finditer(text, self._seen)]
         starts = [0, *ends]
-        events = [bytes(self._buffer[start:end]) for start, end in zip(starts, ends, strict=False)]
-        del self._buffer[: starts[-1]]
+        events = [bytes(text[start:end]) for start, end in zip(starts, ends, strict=False)]
+        if text is chunk:
+            self._buffer += chunk[starts[-1] :]
+        else:
+            del self._buffer[: starts[-1]]
         # A blank line may be cut in two; all but its last byte is looked at again.
         self._seen = max(0, len(self._buffer) - 2)
         return events

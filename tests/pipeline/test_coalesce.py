@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from edgecache.errors import UpstreamDied, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from edgecache.pipeline.coalesce import Flights, Transcript
+from edgecache.pipeline.coalesce import Flights, Listener, Transcript
 from edgecache.tasks import Tasks
 from edgecache.types import Endpoint, Entry
 from edgecache.upstream.answer import Chunk
@@ -89,6 +89,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def whole(listener: Listener) -> bytes:
+    return b"".join([part async for part in listener])
+
+
 async def test_the_bytes_pass_through_as_they_come(stage: Stage) -> None:
     listener = stage.start()
     stage.answer.say(b"one")
@@ -105,7 +109,7 @@ async def test_identical_requests_share_one_fetch_and_latecomers_hear_it_from_th
     late = stage.flights.join("key")
     assert late is not None
     stage.answer.say(b"three", None)
-    assert await late.whole() == await first.whole() == b"onetwothree"
+    assert await whole(late) == await whole(first) == b"onetwothree"
     assert stage.opened == 1
 
 
@@ -117,15 +121,31 @@ async def test_an_answer_that_ended_well_lands_and_is_given_to_those_who_wait_fo
     assert (script.events, script.ended, script.upstream) == ([b"one"], True, "hand")
 
 
+async def test_a_json_answer_is_told_once_it_is_over_to_those_who_come_later_too(stage: Stage) -> None:
+    stage.answer.streaming = False
+    first = stage.start()
+    stage.answer.say(b"one")
+    await settle()
+    late = stage.flights.join("key")
+    assert late is not None
+    stage.answer.say(b"two", None)
+    for listener in (first, late):
+        script = await listener.head()
+        assert (script.body, script.ended) == (b"onetwo", True)
+        await listener.aclose()
+    assert stage.opened == 1
+    assert await first.landed() == ENTRY
+
+
 async def test_a_flight_may_be_joined_until_it_has_landed(stage: Stage) -> None:
     stage.may_land.clear()
     listener = stage.start()
     stage.answer.say(b"one", None)
-    assert await listener.whole() == b"one"
+    assert await whole(listener) == b"one"
     await listener.aclose()
     late = stage.flights.join("key")
     assert late is not None
-    assert await late.whole() == b"one"
+    assert await whole(late) == b"one"
     stage.may_land.set()
     await late.landed()
     await settle()
@@ -190,7 +210,7 @@ async def test_closing_a_listener_twice_counts_once(stage: Stage) -> None:
     await one.aclose()
     await one.aclose()
     stage.answer.say(b"one", None)
-    assert await two.whole() == b"one"
+    assert await whole(two) == b"one"
 
 
 async def test_the_upstream_is_not_read_far_ahead_of_a_slow_client(stage: Stage) -> None:
@@ -198,7 +218,7 @@ async def test_the_upstream_is_not_read_far_ahead_of_a_slow_client(stage: Stage)
     stage.answer.say(*[b"x" * 400_000] * 8, None)
     await settle()
     assert stage.answer.taken == 3
-    assert len(await listener.whole()) == 3_200_000
+    assert len(await whole(listener)) == 3_200_000
 
 
 async def test_an_answer_too_large_to_keep_passes_in_bounded_memory_and_takes_no_more_listeners(stage: Stage) -> None:
@@ -219,9 +239,9 @@ async def test_what_is_not_to_be_kept_is_dropped_once_all_have_had_it(stage: Sta
     one = stage.start(keep=0)
     two = one.flight.listen()
     stage.answer.say(b"one", b"two", None)
-    assert await one.whole() == b"onetwo"
+    assert await whole(one) == b"onetwo"
     assert one.flight.since(0) != []
-    assert await two.whole() == b"onetwo"
+    assert await whole(two) == b"onetwo"
     assert one.flight.since(one.flight.parts) == []
     assert await one.landed() is None
 
@@ -236,7 +256,7 @@ async def test_an_answer_that_was_refused_is_not_shared_with_those_who_ask_later
     stage.answer.status, stage.answer.streaming = 429, False
     listener = stage.start()
     stage.answer.say(b"busy", None)
-    assert await listener.whole() == b"busy"
+    assert (await listener.head()).body == b"busy"
     await listener.landed()
     assert stage.flights.join("key") is None
     assert stage.landings == []
@@ -262,7 +282,7 @@ async def test_who_joins_waits_no_longer_than_its_own_deadline(stage: Stage) -> 
     assert late.late
     await late.aclose()
     stage.answer.say(b"one", None)
-    assert await first.whole() == b"one"
+    assert await whole(first) == b"one"
     assert await first.landed() == ENTRY
 
 
@@ -278,7 +298,7 @@ async def test_a_stream_is_cut_for_the_one_whose_deadline_it_is_and_goes_on_for_
         await anext(late)
     await late.aclose()
     stage.answer.say(b"two", None)
-    assert await patient.whole() == await first.whole() == b"onetwo"
+    assert await whole(patient) == await whole(first) == b"onetwo"
     assert stage.opened == 1
 
 
@@ -300,7 +320,7 @@ async def test_what_has_ended_in_time_may_be_read_later(stage: Stage) -> None:
     stage.answer.say(b"one", None)
     await first.landed()
     assert late.late
-    assert await late.whole() == b"one"
+    assert await whole(late) == b"one"
 
 
 async def test_the_entry_is_not_waited_for_past_a_deadline(stage: Stage) -> None:

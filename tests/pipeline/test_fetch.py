@@ -46,6 +46,30 @@ async def test_a_stream_that_breaks_off_raises_after_its_last_bytes(pop: Pop, co
         await read(reply)
 
 
+@pytest.mark.parametrize("body", [QUESTION, STREAM], ids=["json", "stream"])
+async def test_a_client_that_leaves_before_its_answer_frees_the_upstream(pop: Pop, core, body) -> None:
+    core.configure(time_to_first_token=60.0)
+    asked = pop.daemon.tasks.spawn(pop.ask(body, mode=Mode.BYPASS), name="client")
+    while not core.seen.requests:
+        await asyncio.sleep(0.005)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    async with asyncio.timeout(5):
+        while not core.seen.disconnected:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stream_that_nobody_takes_is_let_go(pop: Pop, core) -> None:
+    core.configure(inter_token_latency=60.0)
+    reply = await pop.ask(STREAM, mode=Mode.BYPASS)
+    assert await anext(reply.chunks)
+    await reply.chunks.aclose()
+    async with asyncio.timeout(5):
+        while not core.seen.disconnected:
+            await asyncio.sleep(0.005)
+
+
 async def test_requests_with_other_controls_are_not_shared(start_pop, core) -> None:
     pop = await start_pop(core.url, cache=Cache(coalesce=False))
     one, two = await pop.ask(STREAM), await pop.ask(STREAM)

@@ -10,12 +10,12 @@ from math import inf
 from typing import Any
 
 from edgecache.config import Price, ServiceLevel, Upstream
-from edgecache.router import policy, predict
+from edgecache.router import few, policy, predict
 from edgecache.router.affinity import Affinity
 from edgecache.router.board import Board
+from edgecache.router.choice import Choice
 from edgecache.router.demand import Demand
 from edgecache.router.offers import Offers, facts
-from edgecache.router.policy import Choice
 
 NOW = 1000.0
 LEVEL = ServiceLevel(ttft=1.0, probability=0.9, share=1.0)
@@ -37,11 +37,32 @@ def market(*upstreams: Upstream) -> tuple[Board, Offers]:
 
 
 def choose(board: Board, offers: Offers, demand: Demand | None = None, **arguments: Any) -> Choice:
-    """`policy.choose` with what most tests do not care about."""
+    """`policy.choose` with what most tests do not care about; of few rows in both ways, which must come to the same."""
     wanted = demand or Demand("m", prompt_tokens=100, output_tokens=10)
     given = {"near": 0.1, "most_out": 0.5, "now": NOW, "draw": lambda: 0.5, **arguments}
     level = given.pop("level", LEVEL)
-    return policy.choose(offers, board, wanted, level, **given)
+    draws = Draws(given.pop("draw"))
+    choice = policy.on_columns(offers, board, wanted, level, draw=draws, **given)
+    if len(offers) <= few.MOST:
+        again = policy.choose(offers, board, wanted, level, draw=draws.again(), **given)
+        assert again == choice
+    return choice
+
+
+class Draws:
+    """Draws that can be had once more."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self._draw = draw
+        self._had: list[float] = []
+
+    def __call__(self) -> float:
+        self._had.append(self._draw())
+        return self._had[-1]
+
+    def again(self) -> Callable[[], float]:
+        """The same numbers, and no more than there were."""
+        return iter(self._had).__next__
 
 
 @dataclass(slots=True, eq=False)

@@ -4,8 +4,8 @@ import orjson
 
 from edgecache.errors import ModelNotFound
 from edgecache.router import explanation
+from edgecache.router.choice import Choice, Line, Refusal
 from edgecache.router.demand import Demand, Feature, Prefix
-from edgecache.router.policy import Choice, Line, Refusal
 from edgecache.router.routes import Leg
 from edgecache.types import Attempt, ServiceClass, Tier
 

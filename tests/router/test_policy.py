@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edgecache.config import ServiceLevel
 from edgecache.router import policy
+from edgecache.router.choice import Refusal
 from edgecache.router.demand import Demand, Feature, Prefix
-from edgecache.router.policy import Refusal
 from edgecache.types import Tier
 from tests.router.market import LEVEL, NOW, Fleet, Seen, Server, choose, market, upstream
 

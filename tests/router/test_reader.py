@@ -207,7 +207,8 @@ def test_a_deadline_counts_from_the_arrival_and_can_only_be_shortened() -> None:
 
 
 def test_a_session_is_the_conversation_of_one_tenant() -> None:
-    reader = make_reader()
+    assert make_reader().demand(make_call(headers={"x-session-id": "s1"})).sticky == b""  # there is nothing to choose
+    reader = make_reader(config.Route(model="m", target=(config.RouteTarget(model="n"),)))
     plain = reader.demand(make_call())
     assert plain.session == b""
     assert plain.sticky == reader.demand(make_call()).sticky != reader.demand(make_call("other")).sticky

@@ -1,8 +1,8 @@
 import pytest
 
 from edgecache.errors import BadRequest, NoUpstream, Overloaded, RateLimited, ResidencyRefused
+from edgecache.router.choice import Refusal
 from edgecache.router.demand import Demand
-from edgecache.router.policy import Refusal
 from edgecache.router.refusals import PASSING, error
 
 NEED = Demand("m", prompt_tokens=900, residency=frozenset({"de", "at"}))

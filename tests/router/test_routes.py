@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecache.config import Mirror, Route, RouteTarget, SmallModel
-from edgecache.router.routes import Leg, gpu, legs, mirror, names, small
+from edgecache.router.routes import Leg, legs, match, mirror, names, small
 
 SMALL = SmallModel(model="tiny", probability=0.9)
 SPLIT = Route(model="chat", target=(RouteTarget(model="old", weight=3), RouteTarget(model="new", weight=1)))
@@ -99,8 +99,9 @@ def test_names_are_those_that_get_a_meaning_for_the_tenant() -> None:
     assert names(routes, "them") == ("chat", "theirs", "safe")
 
 
-def test_a_route_says_which_gpu_its_upstreams_must_have() -> None:
-    chosen = (Route(model="m", tenant="lab", gpu="H100", gpu_memory=80),)
-    assert gpu(chosen, "m", "lab") == ("H100", 80)
-    assert gpu(chosen, "m", "other") == ("", 0)
-    assert gpu((), "m", "lab") == ("", 0)
+def test_the_first_route_for_the_model_and_the_tenant_holds() -> None:
+    chosen = (Route(model="m", tenant="lab", gpu="H100"), Route(model="m"), Route(model="m", gpu="A100"))
+    assert match(chosen, "m", "lab") is chosen[0]
+    assert match(chosen, "m", "other") is chosen[1]
+    assert match(chosen, "n", "lab") is None
+    assert match((), "m", "lab") is None

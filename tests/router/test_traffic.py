@@ -74,6 +74,21 @@ def test_what_is_in_progress_survives_a_reload_and_its_end_is_seen_on_the_new_bo
     assert column(place, "oldest") == {"c": inf, "b": inf}
 
 
+def test_streams_that_wait_are_seen_again_once_their_upstream_is_back(clock) -> None:
+    place = Place("a")
+    traffic = Traffic(place, clock)
+    stream = traffic.enter("a", 0, stream=True)
+    place.reload()
+    place.reload("a")
+    whole = traffic.enter("a", 0, stream=False)
+    assert [column(place, each)["a"] for each in ("inflight", "unanswered", "oldest")] == [2, 1, clock.monotonic()]
+    place.reload()
+    stream.answered()
+    place.reload("a")
+    whole.leave()
+    assert [column(place, each)["a"] for each in ("inflight", "unanswered", "oldest")] == [1, 0, inf]
+
+
 def test_an_upstream_that_was_taken_out_and_put_back_never_counts_below_nothing(clock) -> None:
     place = Place("a")
     traffic = Traffic(place, clock)

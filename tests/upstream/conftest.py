@@ -45,6 +45,12 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
+def in_flight(metrics: Metrics) -> Callable[[], float | None]:
+    """How many requests are open to `core`, as a scrape tells."""
+    return lambda: metrics.registry.get_sample_value("edgecache_upstream_inflight", {"cluster": "core"})
+
+
+@pytest.fixture
 async def connect(metrics: Metrics) -> AsyncIterator[Callable[..., UpstreamClient]]:
     """Builds clients; all are closed at the end."""
     clients: list[UpstreamClient] = []

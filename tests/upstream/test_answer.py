@@ -59,17 +59,17 @@ async def collect(answer) -> tuple[bytes, list[bytes], UpstreamDied | None]:
 
 
 async def test_the_usage_chunk_is_kept_for_the_fill_and_hidden_from_the_client(
-    raw_server, connect, make_call, metrics
+    raw_server, connect, make_call, in_flight
 ) -> None:
     client = connect(await raw_server(stream_of(WHOLE)), dialect="trtllm")
     answer = await client.open(make_call(stream=True))
     assert answer.streaming
-    assert metrics.upstream_inflight.labels("core")._value.get() == 1
+    assert in_flight() == 1
     visible, events, died = await collect(answer)
     assert died is None
     assert visible == OPENING + TOKEN + FINISH + DONE
     assert events == list(WHOLE)
-    assert metrics.upstream_inflight.labels("core")._value.get() == 0
+    assert in_flight() == 0
 
 
 async def test_a_client_that_asked_for_usage_sees_every_byte(raw_server, connect, make_call) -> None:
@@ -237,12 +237,12 @@ async def test_a_cut_json_answer_is_an_error(raw_server, connect, make_call) -> 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_answer_over_the_limit_is_refused(raw_server, connect, make_call, stream, metrics) -> None:
+async def test_an_answer_over_the_limit_is_refused(raw_server, connect, make_call, stream, in_flight) -> None:
     client = connect(await raw_server(stream_of([TOKEN] * 50)), max_response_bytes=1000)
     answer = await client.open(make_call(stream=stream))
     with pytest.raises(UpstreamError, match="larger than 1000 bytes"):
         _ = [chunk async for chunk in answer.chunks()] if stream else await answer.read()
-    assert metrics.upstream_inflight.labels("core")._value.get() == 0
+    assert in_flight() == 0
 
 
 async def test_giving_up_closes_the_connection_at_once(raw_server, connect, make_call) -> None:
@@ -262,7 +262,7 @@ async def test_giving_up_closes_the_connection_at_once(raw_server, connect, make
     await chunks.aclose()
 
 
-async def test_leaving_the_loop_early_closes_the_connection_too(raw_server, connect, make_call, metrics) -> None:
+async def test_leaving_the_loop_early_closes_the_connection_too(raw_server, connect, make_call, in_flight) -> None:
     gone = asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
@@ -275,4 +275,4 @@ async def test_leaving_the_loop_early_closes_the_connection_too(raw_server, conn
     await anext(chunks)
     await chunks.aclose()
     await asyncio.wait_for(gone.wait(), 5)
-    assert metrics.upstream_inflight.labels("core")._value.get() == 0
+    assert in_flight() == 0

@@ -10,6 +10,7 @@ from edgecache.errors import UnknownUrl, UpstreamDied, UpstreamError, UpstreamTi
 from edgecache.sim.upstream import ScriptedCore
 from edgecache.types import Endpoint, Tenant
 from edgecache.upstream.dialects import DIALECTS
+from edgecache.upstream.sending import Sending
 from edgecache.wire.sse import data
 
 GENERATED = (Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES)
@@ -160,14 +161,14 @@ async def test_a_dead_kept_connection_is_unreachable_not_dead(raw_server, connec
     assert await (await client.open(make_call())).read() == b"{}"
 
 
-async def test_nobody_listening_is_unreachable(connect, make_call, metrics) -> None:
+async def test_nobody_listening_is_unreachable(connect, make_call, metrics, in_flight) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(UpstreamUnreachable):
             await connect(url).open(make_call())
     assert metrics.upstream_requests.labels("core", "upstream_error")._value.get() == 1
-    assert metrics.upstream_inflight.labels("core")._value.get() == 0
+    assert in_flight() == 0
 
 
 async def test_a_connect_that_takes_too_long_is_unreachable(connect, make_call) -> None:
@@ -205,7 +206,7 @@ async def test_death_in_the_head_is_not_tried_again(raw_server, connect, make_ca
 
 
 @pytest.mark.parametrize("dribble", [b"", b"HTTP/1.1 200 OK\r\n"])
-async def test_a_head_that_does_not_come_times_out(raw_server, connect, make_call, dribble, metrics) -> None:
+async def test_a_head_that_does_not_come_times_out(raw_server, connect, make_call, dribble, metrics, in_flight) -> None:
     hold = asyncio.Event()
 
     async def script(reader, writer, _number) -> None:
@@ -217,10 +218,25 @@ async def test_a_head_that_does_not_come_times_out(raw_server, connect, make_cal
         await connect(await raw_server(script), first_byte_timeout=0.05).open(make_call())
     hold.set()
     assert metrics.upstream_requests.labels("core", "upstream_timeout")._value.get() == 1
-    assert metrics.upstream_inflight.labels("core")._value.get() == 0
+    assert in_flight() == 0
 
 
-async def test_a_caller_that_leaves_before_the_head_hangs_up(raw_server, connect, make_call, metrics) -> None:
+@pytest.mark.parametrize(("patience", "raised"), [(10.0, UpstreamTimeout), (0.05, TimeoutError), (0.01, TimeoutError)])
+async def test_a_caller_that_gives_up_first_is_left_to_do_so(raw_server, connect, make_call, patience, raised) -> None:
+    hold = asyncio.Event()
+
+    async def script(reader, writer, _number) -> None:
+        await request_of(reader)
+        await hold.wait()
+
+    client = connect(await raw_server(script), first_byte_timeout=0.05)
+    with pytest.raises(raised):
+        async with asyncio.timeout(0.3):
+            await client.open(make_call(), Sending(patience=patience))
+    hold.set()
+
+
+async def test_a_caller_that_leaves_before_the_head_hangs_up(raw_server, connect, make_call, in_flight) -> None:
     arrived, gone = asyncio.Event(), asyncio.Event()
 
     async def script(reader, writer, _number) -> None:
@@ -233,7 +249,7 @@ async def test_a_caller_that_leaves_before_the_head_hangs_up(raw_server, connect
     await arrived.wait()
     opening.cancel()
     await asyncio.wait_for(gone.wait(), 5)
-    assert metrics.upstream_inflight.labels("core")._value.get() == 0
+    assert in_flight() == 0
 
 
 async def test_models_are_asked_with_their_owners(core, connect) -> None:
@@ -300,3 +316,17 @@ async def test_a_client_taken_out_of_service_waits_for_its_last_answer(core, con
     assert not waiting.done()
     await answers[1].aclose()
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_requests_of_all_clients_an_upstream_had_are_in_flight(core, connect, make_call, in_flight) -> None:
+    before = connect(core.url, dialect=core.settings.dialect)
+    old = await before.open(make_call())
+    after = connect(core.url, dialect=core.settings.dialect, connect_timeout=1.0)
+    assert in_flight() == 1
+    new = await after.open(make_call())
+    assert in_flight() == 2
+    await old.aclose()
+    await old.aclose()  # once is enough
+    assert in_flight() == 1
+    await new.read()
+    assert in_flight() == 0

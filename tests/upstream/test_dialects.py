@@ -5,6 +5,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from edgecache.types import Call, Controls, Endpoint, Mode, Purpose, ServiceClass, Tenant, Terms
 from edgecache.upstream.dialects import (
@@ -281,7 +282,7 @@ def test_a_neighbours_cache_may_do_no_more_for_a_request_than_this_one(make_call
         mode=Mode.READONLY, no_store=True, max_age=60, ttl=90.5, threshold=0.97, namespace="team/a", tags=("x",)
     )
     call = msgspec.structs.replace(make_call(), controls=controls)
-    said = directives.controls(prepare("edgecache", call, Sending(hops=1)).headers)
+    said = directives.controls(CIMultiDict(prepare("edgecache", call, Sending(hops=1)).headers))
     assert said == dataclasses.replace(controls, tags=())
 
 

@@ -1,3 +1,5 @@
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -5,7 +7,8 @@ from hypothesis import strategies as st
 
 from edgecache.types import Endpoint
 from edgecache.upstream.meter import Meter, Usage, finishes
-from edgecache.wire.sse import DONE, frame
+from edgecache.wire.openai import is_usage_chunk
+from edgecache.wire.sse import DONE, data, frame
 
 
 def chunk(**choice: object) -> bytes:
@@ -128,6 +131,61 @@ def test_what_is_too_long_to_keep_is_still_counted() -> None:
     meter.events([long] * 6)
     assert meter.usage(0).completion == 6
     assert len(meter.text()) == 4_000_000
+
+
+PIECES = [b'"finish_reason"', b":", b": ", b" : ", b"null", b'"stop"', b",", b'"usage"', b'{"prompt_tokens":2}', b"{}"]
+REASONS = st.lists(st.sampled_from([*PIECES, b"\n", b"x"]), max_size=12).map(b"".join)
+
+
+def last_reason_is_a_string(event: bytes) -> bool:
+    _, key, value = event.rpartition(b'"finish_reason"')
+    return bool(key) and value.lstrip(b" :").startswith(b'"')
+
+
+@given(REASONS)
+def test_the_last_finish_reason_of_an_event_counts(event: bytes) -> None:
+    assert finishes(event) is last_reason_is_a_string(event)
+
+
+USAGES = st.sampled_from([None, {}, {"prompt_tokens": 1, "completion_tokens": 2}, {"prompt_tokens": 3}, "many", 7, []])
+SAID = st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.sampled_from([{"finish_reason": None}, {"finish_reason": "stop"}, {"text": "a"}]), max_size=3
+        )
+    },
+    optional={"usage": USAGES, "response": st.fixed_dictionaries({"usage": USAGES})},
+)
+LINES = st.builds(
+    lambda value, compact: json.dumps(value, separators=(",", ":") if compact else None).encode(), SAID, st.booleans()
+)
+
+
+@given(st.lists(st.lists(st.one_of(LINES.map(frame), REASONS.map(frame), st.just(DONE)), max_size=4), max_size=4))
+def test_events_are_read_alike_together_and_each_by_itself(chunks: list[list[bytes]]) -> None:
+    together, single = Meter(Endpoint.CHAT), Meter(Endpoint.CHAT)
+    for events in chunks:
+        told = together.events(events)
+        assert [event for event in events if is_usage_chunk(event)] == [
+            event for event in told if is_usage_chunk(event)
+        ]
+        for event in events:
+            single.events([event])
+    assert together.finished is any(last_reason_is_a_string(event) for events in chunks for event in events)
+    assert (together.begun, together.finished) == (single.begun, single.finished)
+    assert together.usage(9) == single.usage(9)
+    said = Meter(Endpoint.CHAT)
+    for events in chunks:
+        for event in events:
+            if b'"usage"' in event and (payload := data(event)):  # decoded each, whatever is in it
+                said._read(payload)
+    assert together._said == said._said
+
+
+@pytest.mark.parametrize("told", [b'"usage":null', b'"usage": null', b'"usage" :\tnull'])
+def test_an_event_without_its_usage_is_not_looked_into(told: bytes) -> None:
+    meter = Meter(Endpoint.CHAT)
+    assert meter.events([frame(b'{"choices":[],' + told + b"}")]) == []
 
 
 def test_a_finish_reason_is_a_string() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from contextlib import suppress
 from math import inf
 
@@ -8,7 +9,12 @@ from multidict import CIMultiDict
 
 from edgecache.errors import BadRequest
 from edgecache.types import Controls, Mode
-from edgecache.wire.directives import MAX_TAGS, controls, headers, upstream_lifetime
+from edgecache.wire import directives
+from edgecache.wire.directives import MAX_TAGS, headers, upstream_lifetime
+
+
+def controls(fields: Mapping[str, str]) -> Controls:
+    return directives.controls(CIMultiDict(fields))
 
 
 def test_headers_that_say_nothing_about_caching_mean_the_defaults() -> None:
@@ -96,7 +102,7 @@ def test_a_bad_value_is_refused_and_names_its_header(header: str, value: str) ->
 def test_repeated_fields_of_a_multi_dict_count_together() -> None:
     headers = CIMultiDict([("Cache-Control", "no-cache"), ("cache-control", "max-age=9"), ("EdgeCache-Tags", "a")])
     headers.add("edgecache-tags", "b")
-    assert controls(headers) == Controls(no_cache=True, max_age=9, tags=("a", "b"))
+    assert directives.controls(headers) == Controls(no_cache=True, max_age=9, tags=("a", "b"))
 
 
 def test_a_client_may_promise_that_what_it_refers_to_does_not_change() -> None:
@@ -105,7 +111,7 @@ def test_a_client_may_promise_that_what_it_refers_to_does_not_change() -> None:
 
 def test_two_different_modes_are_refused() -> None:
     with pytest.raises(BadRequest, match="EdgeCache-Mode"):
-        controls(CIMultiDict([("EdgeCache-Mode", "exact"), ("EdgeCache-Mode", "bypass")]))
+        directives.controls(CIMultiDict([("EdgeCache-Mode", "exact"), ("EdgeCache-Mode", "bypass")]))
 
 
 @given(st.text(alphabet=st.sampled_from('max-age=max-stale"\\, ;0123é'), max_size=60))

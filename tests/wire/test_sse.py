@@ -34,6 +34,25 @@ def test_the_chunks_a_stream_arrives_in_do_not_matter(events: list[bytes], tail:
     assert whole[: len(events)] == events
 
 
+def cut_at_blank_lines(stream: bytes) -> tuple[list[bytes], bytes]:
+    """Byte by byte, as the standard says it."""
+    events, start = [], 0
+    for end in range(1, len(stream) + 1):
+        if stream[start:end].endswith((b"\n\n", b"\n\r\n")):
+            events.append(stream[start:end])
+            start = end
+    return events, stream[start:]
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"data: x", b"\n\n", b": "]), max_size=6).map(b"".join))
+)
+def test_events_end_at_the_first_blank_line_whatever_is_in_between(chunks: list[bytes]) -> None:
+    splitter = sse.EventSplitter()
+    found = [event for chunk in chunks for event in splitter.feed(chunk)]
+    assert (found, splitter.rest) == cut_at_blank_lines(b"".join(chunks))
+
+
 def test_what_follows_the_last_blank_line_is_kept_as_rest() -> None:
     splitter = sse.EventSplitter()
     assert splitter.feed(b"data: 1\n\ndata: 2\n") == [b"data: 1\n\n"]
