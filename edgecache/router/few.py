@@ -1,4 +1,4 @@
-"""The choice of `policy` where few upstreams offer a model, as in most configurations: row by row, in plain numbers.
+"""The choice of `policy` where few upstreams offer a model: row by row, in plain numbers.
 
 A numpy call takes as long for one row as for fifty, and a choice makes a hundred; between two requests of a quiet POP
 all that code has left the processor's caches, so a miss waited for it three times as long as a benchmark shows. What is
